@@ -1,0 +1,1 @@
+"""The model core: text in, scores out. Knows no broker, no database, no environment variable."""

@@ -1,0 +1,50 @@
+"""The knobs of the model core, as frozen values; reading them from the environment is not its business."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Pooling = Literal["mean", "cls"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraShape:
+    """Low-rank adaptation (Hu et al., 2021): W x + (alpha / rank) B A x on the named linear layers."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    target_modules: tuple[str, ...] = ("query", "value")
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """Fine-tuning of one item's adapter and head on a frozen backbone."""
+
+    lora: LoraShape = field(default_factory=LoraShape)
+    pooling: Pooling = "mean"
+    max_tokens: int = 128
+    max_epochs: int = 5
+    patience: int = 2
+    batch_size: int = 16
+    adapter_lr: float = 1e-3
+    head_lr: float = 1e-2
+    #: Weight of ||A||_F^2 + ||B||_F^2 in the loss.
+    frobenius_penalty: float = 1e-5
+    warmup_share: float = 0.1
+    max_grad_norm: float = 1.0
+    seed: int = 20260101
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """How answers are cut into batches and run."""
+
+    #: Upper bound of tokens, padding included, in one forward pass.
+    max_batch_tokens: int = 1024
+    #: Threads of one process; one process a core is the faster way on a CPU.
+    num_threads: int = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    #: Largest allowed difference of a golden row's logits when a scorer is loaded.
+    golden_tolerance: float = 2e-3

@@ -1,0 +1,45 @@
+"""The engine's face: requests in, scores out, any mix of items in one call.
+
+What runs behind it (torch, ONNX Runtime, CPU, GPU) is the business of `scoring.engines`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from scoring.types import Requests, ScorerKey, Scores
+
+
+class Engine(Protocol):
+    """One backbone, a bank of extractors and the heads of all loaded scorers."""
+
+    @property
+    def name(self) -> str:
+        """Engine, precision and version, as written beside each score."""
+
+    def load(self, scorer: ScorerKey) -> None:
+        """Bring a scorer and its extractor in from the artifact store; loading twice is free.
+
+        Raises:
+            CorruptArtifactError: a file is missing, changed, or no safetensors file.
+            IncompatibleArtifactError: made for another backbone or with other levels.
+            GoldenMismatchError: the golden rows do not come out as stored.
+            StoreUnavailableError: the store does not answer.
+        """
+
+    def unload(self, scorer: ScorerKey) -> None:
+        """Forget a scorer; its extractor goes when no other scorer uses it."""
+
+    def loaded(self) -> Iterable[ScorerKey]:
+        """The scorers that can be asked for."""
+
+    def score(self, requests: Requests) -> Scores:
+        """Score any mix of loaded scorers' answers; an answer's score never depends on its company.
+
+        Raises:
+            KeyError: a request names a scorer that is not loaded.
+            DeviceOutOfMemoryError: a single batch does not fit on the device.
+        """
