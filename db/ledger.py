@@ -1,0 +1,341 @@
+"""The ledger protocol: claim, renew, finish, give back, fail, sweep. Each is one statement or one transaction.
+
+A message from the broker is a hint; what has been accepted and what is done is said here only.
+Delivery is at least once; the effect is exactly once, because `finish` is fenced by the claim's token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class LeasePolicy:
+    """How long a claim lives without renewal, and when a failing submission is given up."""
+
+    lease_s: float = 20.0
+    #: First back-off after a failed attempt; doubles with each further one.
+    backoff_s: float = 1.0
+    max_backoff_s: float = 300.0
+    #: Failed attempts alone in a process before quarantine.
+    max_solo_attempts: int = 3
+    #: Suspects that share one process on their second attempt; from the third on each runs alone.
+    suspect_group: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Submissions that belong to one worker until the lease ends, column by column [num_claimed]."""
+
+    token: UUID
+    submission_ids: list[int]
+    item_ids: list[str]
+    texts: list[str]
+
+    def __len__(self) -> int:
+        return len(self.submission_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreColumns:
+    """Rows of `score.machine_score`, column by column [num_scores]."""
+
+    submission_id: list[int]
+    trait: list[str]
+    scorer_id: list[int]
+    role: list[str]
+    level: list[int | None]
+    probabilities: list[list[float] | None]
+    confidence: list[float | None]
+    condition_code: list[str | None]
+    needs_review: list[bool]
+    engine: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What one sweep repaired."""
+
+    num_expired: int
+    num_quarantined: int
+
+
+_CLAIM = """
+WITH picked AS (
+    SELECT w.submission_id FROM ingest.work w
+    WHERE w.submission_id = ANY(CAST(:ids AS bigint[])) AND w.state = 'ready' AND w.ready_at <= now()
+      AND w.num_attempts BETWEEN :min_attempts AND :max_attempts
+    ORDER BY w.submission_id LIMIT :max_rows
+    FOR UPDATE SKIP LOCKED
+), leased AS (
+    UPDATE ingest.work w
+    SET state = 'leased', token = :token, num_attempts = w.num_attempts + 1,
+        num_solo_attempts = w.num_solo_attempts + :solo
+    FROM picked WHERE w.submission_id = picked.submission_id
+    RETURNING w.submission_id
+), lease AS (
+    INSERT INTO ingest.lease (token, worker, submission_ids, lease_until)
+    SELECT :token, :worker, array_agg(submission_id), now() + make_interval(secs => :lease_s)
+    FROM leased HAVING count(*) > 0
+)
+SELECT s.submission_id, s.item_id, s.text
+FROM leased JOIN ingest.submission s USING (submission_id) ORDER BY s.submission_id
+"""
+
+_FINISH = """
+WITH mine AS (
+    UPDATE ingest.work SET state = 'done', token = NULL, finished_at = now(), last_error = NULL
+    WHERE submission_id = ANY(CAST(:ids AS bigint[])) AND state = 'leased' AND token = :token
+    RETURNING submission_id
+), written AS (
+    INSERT INTO score.machine_score (submission_id, trait, scorer_id, role, level, probabilities, confidence,
+                                     condition_code, needs_review, engine)
+    SELECT v.submission_id, v.trait, v.scorer_id, v.role, v.level, CAST(v.probabilities AS real[]),
+           v.confidence, v.condition_code, v.needs_review, :engine
+    FROM unnest(CAST(:submission_id AS bigint[]), CAST(:trait AS text[]), CAST(:scorer_id AS bigint[]),
+                CAST(:role AS text[]), CAST(:level AS smallint[]), CAST(:probabilities AS text[]),
+                CAST(:confidence AS real[]), CAST(:condition_code AS text[]),
+                CAST(:needs_review AS boolean[]))
+         AS v(submission_id, trait, scorer_id, role, level, probabilities, confidence, condition_code,
+              needs_review)
+    JOIN mine USING (submission_id)
+    ON CONFLICT (submission_id, trait, scorer_id) DO NOTHING
+), settled AS (
+    UPDATE ingest.lease l
+    SET submission_ids = ARRAY(SELECT unnest(l.submission_ids) EXCEPT SELECT submission_id FROM mine)
+    WHERE l.token = :token
+)
+SELECT count(*) FROM mine
+"""
+
+_RENEW = """
+UPDATE ingest.lease SET lease_until = now() + make_interval(secs => :lease_s)
+WHERE token = ANY(CAST(:tokens AS uuid[])) RETURNING token
+"""
+
+_GIVE_BACK = """
+UPDATE ingest.work
+SET state = 'ready', token = NULL, dispatched_at = NULL,
+    ready_at = now() + make_interval(secs => :delay_s),
+    num_attempts = num_attempts - 1, num_solo_attempts = num_solo_attempts - :solo, last_error = :reason
+WHERE submission_id = ANY(CAST(:ids AS bigint[])) AND state = 'leased' AND token = :token
+"""
+
+_FAIL = """
+UPDATE ingest.work
+SET state = 'ready', token = NULL, dispatched_at = NULL, last_error = :reason,
+    ready_at = now() + make_interval(secs => least(:max_backoff_s, :backoff_s * 2 ^ (num_attempts - 1)))
+WHERE submission_id = ANY(CAST(:ids AS bigint[])) AND state = 'leased' AND token = :token
+"""
+
+_QUARANTINE = """
+WITH mine AS (
+    UPDATE ingest.work SET state = 'quarantined', token = NULL, finished_at = now(), last_error = :reason
+    WHERE submission_id = ANY(CAST(:ids AS bigint[])) AND state = 'leased' AND token = :token
+    RETURNING submission_id
+)
+INSERT INTO ingest.quarantine (submission_id, door, reason, detail)
+SELECT submission_id, 'worker', :reason, :detail FROM mine
+"""
+
+_EXPIRED = """
+DELETE FROM ingest.lease WHERE token IN (
+    SELECT token FROM ingest.lease WHERE lease_until < now() ORDER BY lease_until
+    LIMIT :max_leases FOR UPDATE SKIP LOCKED)
+RETURNING token, submission_ids
+"""
+
+_TAKE_BACK = """
+WITH back AS (
+    UPDATE ingest.work
+    SET state = CASE WHEN num_solo_attempts >= :max_solo THEN 'quarantined' ELSE 'ready' END,
+        finished_at = CASE WHEN num_solo_attempts >= :max_solo THEN now() END,
+        token = NULL, dispatched_at = NULL, last_error = 'its worker vanished',
+        ready_at = now() + make_interval(secs => least(:max_backoff_s, :backoff_s * 2 ^ (num_attempts - 1)))
+    WHERE submission_id = ANY(CAST(:ids AS bigint[])) AND state = 'leased' AND token = :token
+    RETURNING submission_id, state, num_solo_attempts
+), set_aside AS (
+    INSERT INTO ingest.quarantine (submission_id, door, reason, detail)
+    SELECT submission_id, 'worker', 'crashes_worker',
+           format('its process died %s times while it ran alone', num_solo_attempts)
+    FROM back WHERE state = 'quarantined'
+)
+SELECT count(*) FILTER (WHERE state = 'ready') AS num_ready,
+       count(*) FILTER (WHERE state = 'quarantined') AS num_quarantined FROM back
+"""
+
+# Only items that have a champion can be scored; the others wait without being dispatched.
+_DUE = """
+WITH due AS (
+    SELECT w.submission_id FROM ingest.work w
+    WHERE w.state = 'ready' AND w.ready_at <= now()
+      AND (w.dispatched_at IS NULL OR w.dispatched_at < now() - make_interval(secs => :stale_s))
+      AND w.item_id IN (SELECT item_id FROM model.alias WHERE alias = 'champion')
+    ORDER BY w.submission_id LIMIT :max_rows FOR UPDATE SKIP LOCKED)
+UPDATE ingest.work w SET dispatched_at = now() FROM due WHERE w.submission_id = due.submission_id
+RETURNING w.submission_id, w.item_id
+"""
+
+
+def claim(
+    connection: Connection, ids: Sequence[int], *, worker: str, policy: LeasePolicy, attempt: int = 1
+) -> Claim:
+    """Take submissions for this worker; those already done, leased or not yet due are left out.
+
+    Args:
+        connection: an open transaction.
+        ids: the submissions a message names.
+        worker: name of the claiming process.
+        policy: the lease's length and the size of a group of suspects.
+        attempt: 1 takes fresh submissions; 2 takes a group of suspects; 3 takes one suspect, alone.
+
+    Returns:
+        The claim, empty when nothing was left to take.
+    """
+    token = uuid4()
+    rows = connection.execute(
+        text(_CLAIM),
+        {
+            "ids": list(ids),
+            "token": token,
+            "worker": worker,
+            "lease_s": policy.lease_s,
+            "min_attempts": attempt - 1,
+            "max_attempts": attempt - 1 if attempt < 3 else 32767,
+            "max_rows": {1: len(ids), 2: policy.suspect_group}.get(attempt, 1),
+            "solo": int(attempt >= 3),
+        },
+    ).all()
+    return Claim(
+        token=token,
+        submission_ids=[row.submission_id for row in rows],
+        item_ids=[row.item_id for row in rows],
+        texts=[row.text for row in rows],
+    )
+
+
+def renew(connection: Connection, tokens: Sequence[UUID], *, policy: LeasePolicy) -> set[UUID]:
+    """Prolong leases; returns the tokens that still hold, so that a lost claim can be dropped early."""
+    rows = connection.execute(text(_RENEW), {"tokens": list(tokens), "lease_s": policy.lease_s})
+    return {row.token for row in rows}
+
+
+def finish(connection: Connection, token: UUID, ids: Sequence[int], scores: ScoreColumns) -> int:
+    """Write scores and mark done, in one statement, for those submissions whose token is still mine.
+
+    Returns:
+        How many submissions were finished; fewer than `ids` means that the lease had been lost for some.
+    """
+    done = connection.execute(
+        text(_FINISH),
+        {
+            "ids": list(ids),
+            "token": token,
+            "engine": scores.engine,
+            "submission_id": scores.submission_id,
+            "trait": scores.trait,
+            "scorer_id": scores.scorer_id,
+            "role": scores.role,
+            "level": scores.level,
+            "probabilities": [_array_literal(row) for row in scores.probabilities],
+            "confidence": scores.confidence,
+            "condition_code": scores.condition_code,
+            "needs_review": scores.needs_review,
+        },
+    )
+    _drop_if_settled(connection, token)
+    return int(done.scalar_one())
+
+
+def give_back(
+    connection: Connection, claimed: Claim, *, reason: str, delay_s: float = 0.0, solo: bool = False
+) -> None:
+    """Return a claim unused: the attempt does not count, because the submission did nothing wrong."""
+    _return(connection, _GIVE_BACK, claimed, reason=reason, delay_s=delay_s, solo=int(solo))
+
+
+def fail(connection: Connection, claimed: Claim, *, reason: str, policy: LeasePolicy) -> None:
+    """Return a claim after a failed attempt: its submissions are suspects from now on."""
+    _return(
+        connection,
+        _FAIL,
+        claimed,
+        reason=reason,
+        backoff_s=policy.backoff_s,
+        max_backoff_s=policy.max_backoff_s,
+    )
+
+
+def quarantine(connection: Connection, claimed: Claim, *, reason: str, detail: str) -> None:
+    """Set a claim's submissions aside with a reason; a person decides what becomes of them."""
+    _return(connection, _QUARANTINE, claimed, reason=reason, detail=detail)
+
+
+def sweep(connection: Connection, *, policy: LeasePolicy, max_leases: int = 200) -> Sweep:
+    """Take back what vanished workers held; a submission that keeps killing its process is quarantined."""
+    num_ready = num_quarantined = 0
+    for lease in connection.execute(text(_EXPIRED), {"max_leases": max_leases}).all():
+        row = connection.execute(
+            text(_TAKE_BACK),
+            {
+                "ids": lease.submission_ids,
+                "token": lease.token,
+                "max_solo": policy.max_solo_attempts,
+                "backoff_s": policy.backoff_s,
+                "max_backoff_s": policy.max_backoff_s,
+            },
+        ).one()
+        num_ready += row.num_ready
+        num_quarantined += row.num_quarantined
+    return Sweep(num_expired=num_ready, num_quarantined=num_quarantined)
+
+
+def take_due(
+    connection: Connection, *, stale_s: float, max_rows: int = 50_000
+) -> list[tuple[int, str]]:
+    """Mark as dispatched, and return, what waits for a message: never sent, or sent so long ago as to be lost.
+
+    Returns:
+        Pairs of submission id and item id, in the order of submission.
+    """
+    rows = connection.execute(text(_DUE), {"stale_s": stale_s, "max_rows": max_rows}).all()
+    return sorted((row.submission_id, row.item_id) for row in rows)
+
+
+def forget_dispatch(connection: Connection, ids: Sequence[int]) -> None:
+    """Undo `take_due` for messages that could not be sent."""
+    connection.execute(
+        text("""
+            UPDATE ingest.work SET dispatched_at = NULL
+            WHERE submission_id = ANY(CAST(:ids AS bigint[])) AND state = 'ready'
+        """),
+        {"ids": list(ids)},
+    )
+
+
+def _return(connection: Connection, statement: str, claimed: Claim, **values: Any) -> None:
+    connection.execute(
+        text(statement), {"ids": claimed.submission_ids, "token": claimed.token, **values}
+    )
+    connection.execute(text("DELETE FROM ingest.lease WHERE token = :token"), {"token": claimed.token})
+
+
+def _drop_if_settled(connection: Connection, token: UUID) -> None:
+    connection.execute(
+        text("DELETE FROM ingest.lease WHERE token = :token AND cardinality(submission_ids) = 0"),
+        {"token": token},
+    )
+
+
+def _array_literal(values: list[float] | None) -> str | None:
+    # unnest() flattens arrays of arrays, so each inner array travels as its literal.
+    return None if values is None else "{" + ",".join(f"{value:.6g}" for value in values) + "}"

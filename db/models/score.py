@@ -1,0 +1,97 @@
+"""Schema `score`: what machines and people decided. Machine scores are append-only."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    REAL,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    SmallInteger,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlmodel import Field, SQLModel
+
+from db.models.schema import json_column, key_column, one_of, text_column, time_column
+
+CONDITION_CODES = ("blank", "too_short", "copied_prompt", "refused", "wrong_language", "not_text")
+
+
+def _submission_key() -> Column[int]:
+    return Column(
+        BigInteger, ForeignKey("ingest.submission.submission_id", ondelete="CASCADE"), nullable=False
+    )
+
+
+class MachineScoreRow(SQLModel, table=True):
+    """One level, or one condition code, by one scorer for one trait of one submission."""
+
+    __tablename__ = "machine_score"
+    __table_args__ = (
+        UniqueConstraint("submission_id", "trait", "scorer_id"),
+        one_of("role", "champion", "shadow"),
+        one_of("condition_code", *CONDITION_CODES),
+        CheckConstraint("(level IS NULL) <> (condition_code IS NULL)", name="level_or_code"),
+        CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence"),
+        Index("ix_machine_score_scorer_id_scored_at", "scorer_id", "scored_at"),
+        {"schema": "score"},
+    )
+
+    machine_score_id: int | None = Field(default=None, sa_column=key_column("machine_score_id"))
+    submission_id: int = Field(sa_column=_submission_key())
+    trait: str = Field(sa_column=text_column())
+    scorer_id: int = Field(
+        sa_column=Column(BigInteger, ForeignKey("model.scorer.scorer_id"), nullable=False)
+    )
+    role: str = Field(sa_column=text_column())
+    level: int | None = Field(default=None, sa_column=Column(SmallInteger))
+    probabilities: list[float] | None = Field(default=None, sa_column=Column(ARRAY(REAL)))
+    confidence: float | None = Field(default=None, sa_column=Column(REAL))
+    condition_code: str | None = Field(default=None, sa_column=text_column(nullable=True))
+    needs_review: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=text("false")))
+    engine: str = Field(sa_column=text_column())
+    scored_at: datetime = Field(sa_column=time_column(default_now=True))
+
+
+class HumanScoreRow(SQLModel, table=True):
+    """One person's reading of one trait of one submission."""
+
+    __tablename__ = "human_score"
+    __table_args__ = (
+        UniqueConstraint("submission_id", "trait", "purpose", "rater"),
+        one_of("purpose", "appeal", "adjudication", "second", "read_behind", "first", "training"),
+        one_of("condition_code", *CONDITION_CODES),
+        CheckConstraint("(level IS NULL) <> (condition_code IS NULL)", name="level_or_code"),
+        {"schema": "score"},
+    )
+
+    human_score_id: int | None = Field(default=None, sa_column=key_column("human_score_id"))
+    submission_id: int = Field(sa_column=_submission_key())
+    trait: str = Field(sa_column=text_column())
+    purpose: str = Field(sa_column=text_column(server_default=text("'first'")))
+    rater: str = Field(sa_column=text_column())
+    level: int | None = Field(default=None, sa_column=Column(SmallInteger))
+    condition_code: str | None = Field(default=None, sa_column=text_column(nullable=True))
+    scored_at: datetime = Field(sa_column=time_column(default_now=True))
+
+
+class AuditRow(SQLModel, table=True):
+    """Who changed what, when and why; append-only."""
+
+    __tablename__ = "audit"
+    __table_args__ = ({"schema": "score"},)
+
+    audit_id: int | None = Field(default=None, sa_column=key_column("audit_id"))
+    at: datetime = Field(sa_column=time_column(default_now=True))
+    actor: str = Field(sa_column=text_column())
+    action: str = Field(sa_column=text_column())
+    subject: str = Field(sa_column=text_column())
+    detail: dict[str, Any] = Field(sa_column=json_column())
