@@ -78,3 +78,9 @@ class EngineStalledError(FatalError):
     """The engine thread makes no progress."""
 
     exit_code = 75
+
+
+class EmbeddedServiceError(FatalError):
+    """The embedded Postgres or Redis server cannot be started, reached or stopped."""
+
+    exit_code = 69
