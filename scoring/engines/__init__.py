@@ -1,0 +1,1 @@
+"""Engines behind `scoring.engine.Engine`, and the parts that they share."""

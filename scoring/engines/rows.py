@@ -1,0 +1,96 @@
+"""From requests to rows and batches: duplicates collapsed, texts tokenised, rows sorted and cut.
+
+Shared by all engines; knows slots and token ids, but neither weights nor devices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from scoring.backbone import Backbone
+    from scoring.config import Pooling
+
+
+class Reading(NamedTuple):
+    """How a scorer turns a text into a feature; scorers that share it share the computation."""
+
+    slot: int
+    max_tokens: int
+    pooling: Pooling
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Distinct texts to encode, column by column.
+
+    Attributes:
+        token_ids: special tokens included, unpadded [num_rows][tokens]
+        slots: adapter slot of each row [num_rows]
+        is_cls: whether a row's feature is its first token's state rather than the mean [num_rows]
+        lengths: tokens of each row [num_rows]
+    """
+
+    token_ids: list[list[int]]
+    slots: NDArray[np.intp]
+    is_cls: NDArray[np.bool_]
+    lengths: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    def take(self, indices: NDArray[np.intp]) -> Rows:
+        """The rows at these indices, in this order."""
+        ids = [self.token_ids[index] for index in indices]
+        return Rows(ids, self.slots[indices], self.is_cls[indices], self.lengths[indices])
+
+
+def collapse(
+    readings: Sequence[Reading], texts: Sequence[str]
+) -> tuple[list[tuple[Reading, str]], NDArray[np.intp]]:
+    """Distinct pairs of reading and text, and for each answer the index of its pair [num_answers]."""
+    index_of: dict[tuple[Reading, str], int] = {}
+    row_of = np.fromiter(
+        (index_of.setdefault(pair, len(index_of)) for pair in zip(readings, texts, strict=True)),
+        dtype=np.intp,
+        count=len(texts),
+    )
+    return list(index_of), row_of
+
+
+def tokenise(pairs: Sequence[tuple[Reading, str]], backbone: Backbone) -> Rows:
+    """Token ids of each pair's text, cut as its reading says."""
+    token_ids: list[list[int]] = [[] for _ in pairs]
+    for max_tokens in sorted({reading.max_tokens for reading, _ in pairs}):
+        indices = [index for index, (reading, _) in enumerate(pairs) if reading.max_tokens == max_tokens]
+        for index, ids in zip(
+            indices, backbone.encode([pairs[index][1] for index in indices], max_tokens), strict=True
+        ):
+            token_ids[index] = ids
+    return Rows(
+        token_ids=token_ids,
+        slots=np.array([reading.slot for reading, _ in pairs], dtype=np.intp),
+        is_cls=np.array([reading.pooling == "cls" for reading, _ in pairs], dtype=np.bool_),
+        lengths=np.array([len(ids) for ids in token_ids], dtype=np.intp),
+    )
+
+
+def cut(rows: Rows, max_batch_tokens: int) -> Iterator[NDArray[np.intp]]:
+    """Indices of the rows of each batch, sorted by length and then by adapter.
+
+    Rows times the longest row stays within `max_batch_tokens`; a longer single row is a batch of its own.
+    """
+    order = np.lexsort((rows.slots, rows.lengths))
+    start = 0
+    for end in range(1, len(order) + 1):
+        full = end == len(order) or (end + 1 - start) * rows.lengths[order[end]] > max_batch_tokens
+        if full:
+            yield order[start:end]
+            start = end
