@@ -238,7 +238,9 @@ def _settle(connection: Connection, batch_id: int, *, num_new: int, max_examples
         {**counts, "batch_id": batch_id},
     )
     shown = connection.execute(
-        text("SELECT line, reason, detail FROM ingest.reject WHERE batch_id = :batch_id ORDER BY line LIMIT :n"),
+        text(
+            "SELECT line, reason, detail FROM ingest.reject WHERE batch_id = :batch_id ORDER BY line LIMIT :n"
+        ),
         {"batch_id": batch_id, "n": max_examples},
     )
     examples = tuple(RejectedRow(row.line, row.reason, row.detail) for row in shown)

@@ -7,7 +7,7 @@ Delivery is at least once; the effect is exactly once, because `finish` is fence
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from sqlalchemy import text
@@ -63,8 +63,9 @@ class ScoreColumns:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What one sweep repaired."""
+    """What became of submissions that were taken back."""
 
+    #: Ready again, as suspects.
     num_expired: int
     num_quarantined: int
 
@@ -110,9 +111,7 @@ WITH mine AS (
     JOIN mine USING (submission_id)
     ON CONFLICT (submission_id, trait, scorer_id) DO NOTHING
 ), settled AS (
-    UPDATE ingest.lease l
-    SET submission_ids = ARRAY(SELECT unnest(l.submission_ids) EXCEPT SELECT submission_id FROM mine)
-    WHERE l.token = :token
+    DELETE FROM ingest.lease WHERE token = :token
 )
 SELECT count(*) FROM mine
 """
@@ -130,23 +129,6 @@ SET state = 'ready', token = NULL, dispatched_at = NULL,
 WHERE submission_id = ANY(CAST(:ids AS bigint[])) AND state = 'leased' AND token = :token
 """
 
-_FAIL = """
-UPDATE ingest.work
-SET state = 'ready', token = NULL, dispatched_at = NULL, last_error = :reason,
-    ready_at = now() + make_interval(secs => least(:max_backoff_s, :backoff_s * 2 ^ (num_attempts - 1)))
-WHERE submission_id = ANY(CAST(:ids AS bigint[])) AND state = 'leased' AND token = :token
-"""
-
-_QUARANTINE = """
-WITH mine AS (
-    UPDATE ingest.work SET state = 'quarantined', token = NULL, finished_at = now(), last_error = :reason
-    WHERE submission_id = ANY(CAST(:ids AS bigint[])) AND state = 'leased' AND token = :token
-    RETURNING submission_id
-)
-INSERT INTO ingest.quarantine (submission_id, door, reason, detail)
-SELECT submission_id, 'worker', :reason, :detail FROM mine
-"""
-
 _EXPIRED = """
 DELETE FROM ingest.lease WHERE token IN (
     SELECT token FROM ingest.lease WHERE lease_until < now() ORDER BY lease_until
@@ -159,14 +141,13 @@ WITH back AS (
     UPDATE ingest.work
     SET state = CASE WHEN num_solo_attempts >= :max_solo THEN 'quarantined' ELSE 'ready' END,
         finished_at = CASE WHEN num_solo_attempts >= :max_solo THEN now() END,
-        token = NULL, dispatched_at = NULL, last_error = 'its worker vanished',
+        token = NULL, dispatched_at = NULL, last_error = :reason,
         ready_at = now() + make_interval(secs => least(:max_backoff_s, :backoff_s * 2 ^ (num_attempts - 1)))
     WHERE submission_id = ANY(CAST(:ids AS bigint[])) AND state = 'leased' AND token = :token
     RETURNING submission_id, state, num_solo_attempts
 ), set_aside AS (
     INSERT INTO ingest.quarantine (submission_id, door, reason, detail)
-    SELECT submission_id, 'worker', 'crashes_worker',
-           format('its process died %s times while it ran alone', num_solo_attempts)
+    SELECT submission_id, 'worker', :reason, format('%s attempts alone; the last: %s', num_solo_attempts, :detail)
     FROM back WHERE state = 'quarantined'
 )
 SELECT count(*) FILTER (WHERE state = 'ready') AS num_ready,
@@ -230,7 +211,7 @@ def renew(connection: Connection, tokens: Sequence[UUID], *, policy: LeasePolicy
 
 
 def finish(connection: Connection, token: UUID, ids: Sequence[int], scores: ScoreColumns) -> int:
-    """Write scores and mark done, in one statement, for those submissions whose token is still mine.
+    """End a claim: write scores and mark done, in one statement, what is still leased under its token.
 
     Returns:
         How many submissions were finished; fewer than `ids` means that the lease had been lost for some.
@@ -252,56 +233,63 @@ def finish(connection: Connection, token: UUID, ids: Sequence[int], scores: Scor
             "needs_review": scores.needs_review,
         },
     )
-    _drop_if_settled(connection, token)
     return int(done.scalar_one())
 
 
 def give_back(
     connection: Connection, claimed: Claim, *, reason: str, delay_s: float = 0.0, solo: bool = False
 ) -> None:
-    """Return a claim unused: the attempt does not count, because the submission did nothing wrong."""
-    _return(connection, _GIVE_BACK, claimed, reason=reason, delay_s=delay_s, solo=int(solo))
+    """Return a claim unused: the attempt does not count, because the submissions did nothing wrong."""
+    give_back_some(connection, claimed, claimed.submission_ids, reason=reason, delay_s=delay_s, solo=solo)
+    _drop_lease(connection, claimed.token)
 
 
-def fail(connection: Connection, claimed: Claim, *, reason: str, policy: LeasePolicy) -> None:
-    """Return a claim after a failed attempt: its submissions are suspects from now on."""
-    _return(
-        connection,
-        _FAIL,
-        claimed,
-        reason=reason,
-        backoff_s=policy.backoff_s,
-        max_backoff_s=policy.max_backoff_s,
+def give_back_some(
+    connection: Connection,
+    claimed: Claim,
+    ids: Sequence[int],
+    *,
+    reason: str,
+    delay_s: float = 0.0,
+    solo: bool = False,
+) -> None:
+    """Return part of a claim unused; the lease goes on for the rest."""
+    connection.execute(
+        text(_GIVE_BACK),
+        {"ids": list(ids), "token": claimed.token, "reason": reason, "delay_s": delay_s, "solo": int(solo)},
     )
 
 
-def quarantine(connection: Connection, claimed: Claim, *, reason: str, detail: str) -> None:
-    """Set a claim's submissions aside with a reason; a person decides what becomes of them."""
-    _return(connection, _QUARANTINE, claimed, reason=reason, detail=detail)
+def fail(connection: Connection, claimed: Claim, *, reason: str, detail: str, policy: LeasePolicy) -> Sweep:
+    """Return a claim after a failed attempt: its submissions are suspects from now on.
+
+    A submission that has failed alone often enough is quarantined instead.
+    """
+    returned = _take_back(
+        connection, claimed.token, claimed.submission_ids, reason=reason, detail=detail, policy=policy
+    )
+    _drop_lease(connection, claimed.token)
+    return returned
 
 
 def sweep(connection: Connection, *, policy: LeasePolicy, max_leases: int = 200) -> Sweep:
     """Take back what vanished workers held; a submission that keeps killing its process is quarantined."""
-    num_ready = num_quarantined = 0
+    num_expired = num_quarantined = 0
     for lease in connection.execute(text(_EXPIRED), {"max_leases": max_leases}).all():
-        row = connection.execute(
-            text(_TAKE_BACK),
-            {
-                "ids": lease.submission_ids,
-                "token": lease.token,
-                "max_solo": policy.max_solo_attempts,
-                "backoff_s": policy.backoff_s,
-                "max_backoff_s": policy.max_backoff_s,
-            },
-        ).one()
-        num_ready += row.num_ready
-        num_quarantined += row.num_quarantined
-    return Sweep(num_expired=num_ready, num_quarantined=num_quarantined)
+        returned = _take_back(
+            connection,
+            lease.token,
+            lease.submission_ids,
+            reason="worker_vanished",
+            detail="its process ended or stopped answering",
+            policy=policy,
+        )
+        num_expired += returned.num_expired
+        num_quarantined += returned.num_quarantined
+    return Sweep(num_expired=num_expired, num_quarantined=num_quarantined)
 
 
-def take_due(
-    connection: Connection, *, stale_s: float, max_rows: int = 50_000
-) -> list[tuple[int, str]]:
+def take_due(connection: Connection, *, stale_s: float, max_rows: int = 50_000) -> list[tuple[int, str]]:
     """Mark as dispatched, and return, what waits for a message: never sent, or sent so long ago as to be lost.
 
     Returns:
@@ -322,18 +310,26 @@ def forget_dispatch(connection: Connection, ids: Sequence[int]) -> None:
     )
 
 
-def _return(connection: Connection, statement: str, claimed: Claim, **values: Any) -> None:
-    connection.execute(
-        text(statement), {"ids": claimed.submission_ids, "token": claimed.token, **values}
-    )
-    connection.execute(text("DELETE FROM ingest.lease WHERE token = :token"), {"token": claimed.token})
+def _take_back(
+    connection: Connection, token: UUID, ids: Sequence[int], *, reason: str, detail: str, policy: LeasePolicy
+) -> Sweep:
+    row = connection.execute(
+        text(_TAKE_BACK),
+        {
+            "ids": list(ids),
+            "token": token,
+            "reason": reason,
+            "detail": detail,
+            "max_solo": policy.max_solo_attempts,
+            "backoff_s": policy.backoff_s,
+            "max_backoff_s": policy.max_backoff_s,
+        },
+    ).one()
+    return Sweep(num_expired=row.num_ready, num_quarantined=row.num_quarantined)
 
 
-def _drop_if_settled(connection: Connection, token: UUID) -> None:
-    connection.execute(
-        text("DELETE FROM ingest.lease WHERE token = :token AND cardinality(submission_ids) = 0"),
-        {"token": token},
-    )
+def _drop_lease(connection: Connection, token: UUID) -> None:
+    connection.execute(text("DELETE FROM ingest.lease WHERE token = :token"), {"token": token})
 
 
 def _array_literal(values: list[float] | None) -> str | None:

@@ -151,9 +151,7 @@ def refresh(connection: Connection) -> None:
         connection.execute(text(f"CREATE OR REPLACE VIEW grader.{view.name} AS {view.select}"))
         connection.execute(text(f"COMMENT ON VIEW grader.{view.name} IS {_quoted(view.comment)}"))
         for column, comment in view.columns.items():
-            connection.execute(
-                text(f"COMMENT ON COLUMN grader.{view.name}.{column} IS {_quoted(comment)}")
-            )
+            connection.execute(text(f"COMMENT ON COLUMN grader.{view.name}.{column} IS {_quoted(comment)}"))
 
 
 def _columns(connection: Connection, view: View) -> list[str]:

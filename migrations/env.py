@@ -36,9 +36,10 @@ def _database_url() -> str:
     url = context.config.get_main_option("sqlalchemy.url")
     if url:
         return url
+    from workers.places import database_url
     from workers.settings import load_settings
 
-    return load_settings().database_url()
+    return database_url(load_settings())
 
 
 def run_migrations() -> None:

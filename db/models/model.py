@@ -101,7 +101,9 @@ class ExtractorRow(SQLModel, table=True):
     rank: int = Field(sa_column=Column(Integer, nullable=False))
     alpha: float = Field(sa_column=Column(REAL, nullable=False))
     target_modules: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
-    parents: list[int] = Field(sa_column=Column(ARRAY(BigInteger), nullable=False, server_default=text("'{}'")))
+    parents: list[int] = Field(
+        sa_column=Column(ARRAY(BigInteger), nullable=False, server_default=text("'{}'"))
+    )
     num_bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
     created_at: datetime = Field(sa_column=time_column(default_now=True))
 

@@ -48,9 +48,7 @@ class MachineScoreRow(SQLModel, table=True):
     machine_score_id: int | None = Field(default=None, sa_column=key_column("machine_score_id"))
     submission_id: int = Field(sa_column=_submission_key())
     trait: str = Field(sa_column=text_column())
-    scorer_id: int = Field(
-        sa_column=Column(BigInteger, ForeignKey("model.scorer.scorer_id"), nullable=False)
-    )
+    scorer_id: int = Field(sa_column=Column(BigInteger, ForeignKey("model.scorer.scorer_id"), nullable=False))
     role: str = Field(sa_column=text_column())
     level: int | None = Field(default=None, sa_column=Column(SmallInteger))
     probabilities: list[float] | None = Field(default=None, sa_column=Column(ARRAY(REAL)))

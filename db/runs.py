@@ -1,0 +1,52 @@
+"""Scheduled runs, single by their primary key, and the audit that the nightly one makes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_AUDIT = """
+SELECT count(*) FILTER (WHERE w.state = 'done') AS num_done,
+       count(*) FILTER (WHERE w.state = 'quarantined') AS num_quarantined,
+       count(*) FILTER (WHERE w.state IN ('ready', 'leased')) AS num_waiting,
+       count(*) FILTER (WHERE w.state = 'done' AND NOT EXISTS (
+           SELECT FROM score.machine_score m WHERE m.submission_id = w.submission_id
+           GROUP BY m.scorer_id
+           HAVING count(*) = (SELECT count(*) FROM model.trait t WHERE t.item_id = w.item_id)
+       )) AS num_done_without_scores,
+       count(*) FILTER (WHERE w.state <> 'done' AND EXISTS (
+           SELECT FROM score.machine_score m WHERE m.submission_id = w.submission_id
+       )) AS num_scored_but_not_done
+FROM ingest.work w
+"""
+
+
+def begin(connection: Connection, *, kind: str, period: str) -> bool:
+    """Note that a run begins; False when this period has been, or is being, run."""
+    added = connection.execute(
+        text("""
+            INSERT INTO ops.run (kind, period, state) VALUES (:kind, :period, 'running')
+            ON CONFLICT DO NOTHING RETURNING 1
+        """),
+        {"kind": kind, "period": period},
+    )
+    return added.first() is not None
+
+
+def end(connection: Connection, *, kind: str, period: str, report: dict[str, Any]) -> None:
+    """Note what a run found."""
+    statement = text("""
+        UPDATE ops.run SET state = 'done', report = :report, finished_at = now()
+        WHERE kind = :kind AND period = :period
+    """).bindparams(bindparam("report", type_=JSONB))
+    connection.execute(statement, {"kind": kind, "period": period, "report": report})
+
+
+def audit_ledger(connection: Connection) -> dict[str, int]:
+    """Compare the ledger with the scores; the last two counts are 0 while the promise holds."""
+    return {name: int(value) for name, value in connection.execute(text(_AUDIT)).one()._mapping.items()}

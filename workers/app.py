@@ -1,0 +1,129 @@
+"""The Celery application and what we say to the broker. With `workers.consumer`, the only rooms that know Celery.
+
+Redis keys: `<prefix>.shard.<n>` (list, one a shard), `<prefix>.nightly` (list), and kombu's own
+`unacked`, `unacked_index`, `_kombu.binding.*`. Losing any of them loses nothing: Postgres is the ledger.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import redis
+from celery import Celery
+from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
+
+from scoring.errors import BrokerUnavailableError
+from workers.embedded.urls import kombu_url
+from workers.events import NIGHTLY_TASK, SCORE_TASK, WorkMessage
+from workers.places import broker_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from workers.settings import Settings
+
+_SOCKET_TIMEOUT_S = 15.0
+#: How often beat says "it is night"; the run's row in Postgres makes it once a day.
+_NIGHTLY_TICK_S = 900.0
+
+
+def shard_queue(settings: Settings, shard: int) -> str:
+    """Name of a shard's queue."""
+    return f"{settings.broker.prefix}.shard.{shard}"
+
+
+def nightly_queue(settings: Settings) -> str:
+    """Name of the queue of scheduled work."""
+    return f"{settings.broker.prefix}.nightly"
+
+
+def make_app(settings: Settings) -> Celery:
+    """Build the Celery application; no connection is made yet."""
+    app = Celery("scorefold", broker=kombu_url(broker_url(settings)), set_as_current=False)
+    names = [shard_queue(settings, shard) for shard in range(settings.broker.num_shards)]
+    names.append(nightly_queue(settings))
+    app.conf.update(
+        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in names],
+        task_default_queue=nightly_queue(settings),
+        task_create_missing_queues=False,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=True,
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_soft_shutdown_timeout=settings.worker.soft_stop_s,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": 900,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": _SOCKET_TIMEOUT_S,
+            "socket_connect_timeout": 5.0,
+            "priority_steps": [0],
+        },
+        beat_schedule={"nightly": {"task": NIGHTLY_TASK, "schedule": _NIGHTLY_TICK_S}},
+        beat_scheduler="celery.beat:Scheduler",  # the default one keeps a pickle on disk
+    )
+    return app
+
+
+class BrokerPublisher:
+    """Puts work messages into the shards' queues."""
+
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self._client = redis.Redis.from_url(
+            broker_url(settings), socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=5.0
+        )
+
+    def publish(self, shard: int, ids: Sequence[int]) -> None:
+        """Put one message into a shard's queue.
+
+        Raises:
+            BrokerUnavailableError: the broker does not take it.
+        """
+        payload = WorkMessage(shard=shard, ids=list(ids)).model_dump()
+        message = self._app.amqp.as_task_v2(
+            str(uuid4()), SCORE_TASK, kwargs=payload, argsrepr="", kwargsrepr=f"{len(ids)} submissions"
+        )
+        with _broker_errors(), self._app.producer_pool.acquire(block=True, timeout=30) as producer:
+            # The nameless exchange puts a message straight into the list: the bindings of a named one
+            # are keys in Redis, and a publish after FLUSHALL would vanish without an error.
+            producer.publish(
+                message.body,
+                exchange="",
+                routing_key=shard_queue(self._settings, shard),
+                headers=message.headers,
+                serializer="json",
+                retry=True,
+                retry_policy={"max_retries": 2, "interval_start": 0.1, "interval_max": 0.5},
+                **message.properties,
+            )
+
+    def num_waiting_messages(self) -> int:
+        """Messages in all shards that no worker has taken.
+
+        Raises:
+            BrokerUnavailableError: the broker does not answer.
+        """
+        shards = range(self._settings.broker.num_shards)
+        with _broker_errors(), self._client.pipeline(transaction=False) as pipe:
+            for shard in shards:
+                pipe.llen(shard_queue(self._settings, shard))
+            return sum(int(length) for length in pipe.execute())
+
+
+@contextmanager
+def _broker_errors() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, redis.RedisError, OSError) as error:
+        raise BrokerUnavailableError(f"Redis does not answer: {type(error).__name__}") from error

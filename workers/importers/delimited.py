@@ -1,0 +1,61 @@
+"""Comma, semicolon or tab separated values with a header line; records may span lines inside quotes."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+from scoring.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+#: One cell at most; a longer answer is refused by the door's own limit, this one guards memory.
+MAX_CELL_CHARS = 4_000_000
+
+Fault = tuple[str, str]
+
+
+def read(
+    lines: Iterable[str], path: Path, required: tuple[str, ...]
+) -> Iterator[tuple[int, dict[str, object], Fault | None]]:
+    """Yield (first line, fields, fault) of each record.
+
+    Raises:
+        InvalidInputError: no header with the required columns, or quotes that never close.
+    """
+    csv.field_size_limit(MAX_CELL_CHARS)
+    stream = iter(lines)
+    header_line = next(stream, "")
+    delimiter = max(",;\t", key=header_line.count)
+    header = [name.strip() for name in next(csv.reader([header_line], delimiter=delimiter), [])]
+    _check_header(header, path, required)
+    reader = csv.reader(stream, delimiter=delimiter, strict=True)
+    line = 2
+    try:
+        for cells in reader:
+            if cells:
+                yield line, dict(zip(header, cells, strict=False)), _fault(cells, header)
+            line = reader.line_num + 2
+    except csv.Error as error:
+        raise InvalidInputError(
+            f"{path}: line {line}: {error}; check the quotes of the record that starts there"
+        ) from error
+
+
+def _check_header(header: list[str], path: Path, required: tuple[str, ...]) -> None:
+    missing = [name for name in required if name not in header]
+    if missing:
+        raise InvalidInputError(
+            f"{path}: line 1: missing column(s) {', '.join(missing)}; found {', '.join(header)[:200]}"
+        )
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise InvalidInputError(f"{path}: line 1: column(s) {', '.join(twice)[:200]} stand twice")
+
+
+def _fault(cells: list[str], header: list[str]) -> Fault | None:
+    if len(cells) == len(header):
+        return None
+    return "wrong_columns", f"{len(cells)} columns instead of {len(header)}"

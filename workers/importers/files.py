@@ -1,0 +1,157 @@
+"""A file as it came: that it can be read at all, its identity, and its records one by one.
+
+Faults of the file as a whole are errors; faults of a record become a `RejectedRow` and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from db.intake import RejectedRow
+from scoring.errors import InvalidInputError
+from workers.importers import delimited, jsonlines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_CHUNK_BYTES = 1 << 20
+_UTF8_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a file: its first line, and its fields by name."""
+
+    line: int
+    fields: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A readable, non-empty file and what identifies it."""
+
+    path: Path
+    file_format: str
+    sha256: str
+    num_bytes: int
+
+
+def inspect(path: Path) -> SourceFile:
+    """Make sure that a file can be read, and tell its format from its content.
+
+    Raises:
+        InvalidInputError: there is none, it is a directory, it is empty, or it may not be read.
+    """
+    digest, num_bytes, head = hashlib.sha256(), 0, b""
+    with _opened(path) as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            head = head or chunk[:4096]
+            digest.update(chunk)
+            num_bytes += len(chunk)
+    if not head.removeprefix(_UTF8_BOM).strip():
+        raise InvalidInputError(f"{path}: the file is empty")
+    return SourceFile(path, _format(path, head), digest.hexdigest(), num_bytes)
+
+
+def read_records(
+    source: SourceFile,
+    *,
+    required: tuple[str, ...],
+    max_line_bytes: int,
+    only: Mapping[str, str] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Record | RejectedRow]:
+    """Yield a file's records; bounded memory, whatever its size.
+
+    Args:
+        source: an inspected file.
+        required: names that every record must have.
+        max_line_bytes: a longer line is refused rather than read.
+        only: keep records whose field has this value; the others are passed over uncounted.
+        progress: told how many bytes have been read.
+
+    Raises:
+        InvalidInputError: the file is not UTF-8, or it lacks a required column.
+    """
+    with _opened(source.path) as stream:
+        text = _Utf8Lines(stream, source.path, max_line_bytes=max_line_bytes, progress=progress)
+        reader = jsonlines.read if source.file_format == "jsonl" else delimited.read
+        for line, fields, fault in reader(text, source.path, required):
+            if fault is not None:
+                yield RejectedRow(line, *fault)
+            elif only is None or all(str(fields.get(name, "")) == value for name, value in only.items()):
+                yield Record(line, fields)
+
+
+class _Utf8Lines:
+    """Lines of a binary stream as text; a byte that is no UTF-8 is an error that names its line."""
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        path: Path,
+        *,
+        max_line_bytes: int,
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        self._stream = stream
+        self._path = path
+        self._max_line_bytes = max_line_bytes
+        self._progress = progress
+        self._num_bytes = 0
+        self._line = 0
+
+    def __iter__(self) -> Iterator[str]:
+        while raw := self._stream.readline(self._max_line_bytes + 1):
+            self._line += 1
+            if len(raw) > self._max_line_bytes:
+                raise InvalidInputError(
+                    f"{self._path}: line {self._line} is longer than {self._max_line_bytes:,} bytes;"
+                    " is this a CSV or JSON lines file?"
+                )
+            if self._line == 1:
+                raw = raw.removeprefix(_UTF8_BOM)
+            self._num_bytes += len(raw)
+            if self._progress is not None and self._line % 512 == 0:
+                self._progress(self._num_bytes)
+            yield self._decoded(raw)
+        if self._progress is not None:
+            self._progress(self._num_bytes)
+
+    def _decoded(self, raw: bytes) -> str:
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidInputError(
+                f"{self._path}: line {self._line}: byte 0x{raw[error.start]:02x} at position"
+                f" {error.start + 1} is not UTF-8; save the file as UTF-8 and submit it again"
+            ) from error
+
+
+def _opened(path: Path) -> io.BufferedReader:
+    try:
+        if path.is_dir():
+            raise InvalidInputError(f"{path}: is a directory, not a file")
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise InvalidInputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise InvalidInputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _format(path: Path, head: bytes) -> str:
+    first = head.removeprefix(_UTF8_BOM).lstrip()
+    if first.startswith(b"{"):
+        return "jsonl"
+    if first.startswith(b"["):
+        raise InvalidInputError(f"{path}: is one JSON array; write one JSON object a line instead")
+    if first.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise InvalidInputError(f"{path}: is a spreadsheet or zip file; export it as CSV in UTF-8")
+    if first.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in first[:64]:
+        raise InvalidInputError(f"{path}: looks like UTF-16 or a binary file; save it as UTF-8")
+    return "csv"

@@ -1,0 +1,56 @@
+"""Where things are: URLs from the settings, else the embedded servers of the home folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scoring.errors import EmbeddedServiceError
+
+if TYPE_CHECKING:
+    from workers.settings import Settings
+
+
+def database_url(settings: Settings) -> str:
+    """The SQLAlchemy URL of Postgres; a URL in the settings wins.
+
+    Raises:
+        EmbeddedServiceError: none is set and the embedded server is not running.
+    """
+    if settings.database.url is not None:
+        return _with_driver(settings.database.url.get_secret_value())
+    return _embedded(settings, "postgres")
+
+
+def broker_url(settings: Settings) -> str:
+    """The redis-py URL of the broker; a URL in the settings wins.
+
+    Raises:
+        EmbeddedServiceError: none is set and the embedded server is not running.
+    """
+    if settings.broker.url is not None:
+        return settings.broker.url.get_secret_value()
+    return _embedded(settings, "redis")
+
+
+def needs_embedded(settings: Settings) -> bool:
+    """Whether any of the two servers is ours to run."""
+    return settings.database.url is None or settings.broker.url is None
+
+
+def _embedded(settings: Settings, name: str) -> str:
+    from workers.embedded.status import status
+
+    server = next(one for one in status(settings.home.path).servers if one.name == name)
+    if not server.running:
+        raise EmbeddedServiceError(
+            f"{name} does not run in {settings.home.path}: start it with `scorefold up`,"
+            f" or name another server in SCOREFOLD_{'DATABASE' if name == 'postgres' else 'BROKER'}__URL"
+        )
+    return server.url
+
+
+def _with_driver(url: str) -> str:
+    for plain in ("postgresql://", "postgres://"):
+        if url.startswith(plain):
+            return "postgresql+psycopg://" + url.removeprefix(plain)
+    return url

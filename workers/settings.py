@@ -1,0 +1,171 @@
+"""The only reader of the environment: every setting, its default and what it means.
+
+Names are `SCOREFOLD_<SECTION>__<NAME>`; an unknown name is an error, so that a typo is never silent.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from scoring.errors import FatalError
+
+PREFIX = "SCOREFOLD_"
+#: Read by the test suite and by deployments, not by this file.
+_FOREIGN = ("SCOREFOLD_TEST_",)
+
+
+class SettingsError(FatalError):
+    """A setting has no meaning; the message names it."""
+
+    exit_code = 78
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatabaseSettings(_Section):
+    """Where the ledger is."""
+
+    url: SecretStr | None = Field(
+        None, description="Postgres URL; without it the embedded server in the home folder is used"
+    )
+
+
+class BrokerSettings(_Section):
+    """Where the queue is."""
+
+    url: SecretStr | None = Field(
+        None, description="Redis URL; without it the embedded server in the home folder is used"
+    )
+    prefix: str = Field("scorefold", description="first word of every queue's name")
+    num_shards: int = Field(8, ge=1, le=1024, description="queues that extractors are spread over; fixed")
+
+
+class ArtifactSettings(_Section):
+    """Where adapters and heads are."""
+
+    url: str | None = Field(
+        None, description="folder or fsspec URL of the artifact store; default: artifacts/ in the home folder"
+    )
+
+
+class BackboneSettings(_Section):
+    """The one shared encoder."""
+
+    name: str = Field("minilm", description="'minilm', a folder, or a Hugging Face id")
+
+
+class EngineSettings(_Section):
+    """How answers are run."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the backbone runs")
+    max_batch_tokens: int = Field(1024, ge=64, description="tokens in one forward pass")
+    num_threads: int = Field(1, ge=1, description="CPU threads of one worker process")
+
+
+class WorkerSettings(_Section):
+    """How a worker process claims and settles."""
+
+    num_task_threads: int = Field(3, ge=1, le=64, description="messages in hand at once")
+    max_ids_per_message: int = Field(512, ge=1, le=512, description="submissions in one message")
+    lease_s: float = Field(20.0, ge=1.0, description="a claim's life without renewal")
+    sweep_interval_s: float = Field(2.0, gt=0, description="how often lost work is looked for")
+    stale_s: float = Field(600.0, gt=0, description="a message not acted on for so long counts as lost")
+    idle_stale_s: float = Field(5.0, gt=0, description="the same while all queues are empty")
+    stall_s: float = Field(120.0, gt=0, description="the process ends if its engine stands still so long")
+    backoff_s: float = Field(1.0, ge=0, description="wait after a first failed attempt; doubles")
+    max_solo_attempts: int = Field(3, ge=1, description="failed attempts alone before quarantine")
+    soft_stop_s: float = Field(30.0, gt=0, description="time to finish what is in hand at a stop")
+
+
+class IntakeSettings(_Section):
+    """What the doors accept."""
+
+    max_text_chars: int = Field(50_000, ge=1, description="longest answer accepted, in characters")
+    max_line_bytes: int = Field(4_000_000, ge=1000, description="longest line of a JSON lines file")
+
+
+class TelemetrySettings(_Section):
+    """What is told, and how."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level shown")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="json lines, or words for a terminal; auto asks whether there is one"
+    )
+
+
+class HomeSettings(_Section):
+    """The folder for everything local."""
+
+    path: Path = Field(Path(".scorefold"), description="embedded servers, artifacts and logs live here")
+
+
+class Settings(BaseSettings):
+    """All settings, read once and handed down."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    home: HomeSettings = HomeSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    broker: BrokerSettings = BrokerSettings()
+    artifacts: ArtifactSettings = ArtifactSettings()
+    backbone: BackboneSettings = BackboneSettings()
+    engine: EngineSettings = EngineSettings()
+    worker: WorkerSettings = WorkerSettings()
+    intake: IntakeSettings = IntakeSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+    def artifact_url(self) -> str:
+        """The artifact store's URL; a plain folder in the home folder by default."""
+        return self.artifacts.url or str(self.home.path.resolve() / "artifacts")
+
+
+def load_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        SettingsError: an unknown name, or a value without meaning; one line each.
+    """
+    _refuse_unknown_names()
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"{PREFIX}{'__'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            for fault in error.errors(include_input=False)
+        ]
+        raise SettingsError("; ".join(lines)) from error
+
+
+def environment_names() -> dict[str, str]:
+    """Every setting's name in the environment, and what it means."""
+    return {
+        f"{PREFIX}{section.upper()}__{name.upper()}": field.description or ""
+        for section, outer in Settings.model_fields.items()
+        for name, field in _section_class(outer.annotation).model_fields.items()
+    }
+
+
+def _section_class(annotation: object) -> type[BaseModel]:
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        raise TypeError(f"{annotation!r} is no section of settings")
+    return annotation
+
+
+def _refuse_unknown_names() -> None:
+    known = environment_names()
+    unknown = sorted(
+        name
+        for name in os.environ
+        if name.startswith(PREFIX) and not name.startswith(_FOREIGN) and name.upper() not in known
+    )
+    if unknown:
+        raise SettingsError(f"unknown setting(s) {', '.join(unknown)}; `scorefold settings` lists all")

@@ -1,0 +1,101 @@
+"""Scores and condition codes become rows; database errors become ours; trouble with Postgres is waited out."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from db.ledger import ScoreColumns
+from scoring.errors import DatabaseUnavailableError
+from workers.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from db.registry import Serving
+    from scoring.types import ConditionCode, ItemSpec, Scores
+
+log = get_logger("writer")
+
+Result = TypeVar("Result")
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Translate what means "Postgres is away"; let programming errors through.
+
+    Raises:
+        DatabaseUnavailableError: the connection broke or could not be made.
+    """
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise DatabaseUnavailableError(f"Postgres does not answer: {type(error.orig).__name__}") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseUnavailableError("the connection to Postgres broke") from error
+        raise
+
+
+def patiently(
+    step: Callable[[], Result], *, give_up_after_s: float, stop: Callable[[], bool] = lambda: False
+) -> Result:
+    """Repeat a database step until Postgres answers, with growing pauses.
+
+    Raises:
+        DatabaseUnavailableError: the time is over, or a stop was asked for.
+    """
+    deadline = time.monotonic() + give_up_after_s
+    pause_s = 0.1
+    while True:
+        try:
+            with database_errors():
+                return step()
+        except DatabaseUnavailableError:
+            if stop() or time.monotonic() + pause_s > deadline:
+                raise
+            log.warning("database_wait", pause_s=round(pause_s, 2))
+            time.sleep(pause_s * random.uniform(0.7, 1.3))  # noqa: S311 (spreads retries, guards nothing)
+            pause_s = min(2 * pause_s, 3.0)
+
+
+class ScoreSheet:
+    """Collects the rows of one claim, column by column."""
+
+    def __init__(self, engine: str) -> None:
+        self.columns = ScoreColumns([], [], [], [], [], [], [], [], [], engine)
+
+    def add_scores(self, submission_ids: Sequence[int], served_by: Sequence[Serving], scores: Scores) -> None:
+        """Add model scores; `submission_ids` and `served_by` are by request [num_answers]."""
+        columns = self.columns
+        owners = scores.answer.tolist()
+        columns.submission_id.extend(submission_ids[owner] for owner in owners)
+        columns.trait.extend(scores.trait)
+        columns.scorer_id.extend(served_by[owner].scorer_id for owner in owners)
+        columns.role.extend(served_by[owner].role for owner in owners)
+        columns.level.extend(scores.level.tolist())
+        columns.probabilities.extend(scores.probabilities)
+        columns.confidence.extend(min(1.0, max(0.0, value)) for value in scores.confidence.tolist())
+        columns.condition_code.extend([None] * len(scores))
+        columns.needs_review.extend(scores.needs_review.tolist())
+
+    def add_condition(
+        self, submission_id: int, served_by: Serving, item: ItemSpec, code: ConditionCode
+    ) -> None:
+        """Add a condition code for every trait of an item; a person looks at it."""
+        columns = self.columns
+        for trait in item.traits:
+            columns.submission_id.append(submission_id)
+            columns.trait.append(trait.name)
+            columns.scorer_id.append(served_by.scorer_id)
+            columns.role.append(served_by.role)
+            columns.level.append(None)
+            columns.probabilities.append(None)
+            columns.confidence.append(None)
+            columns.condition_code.append(code.value)
+            columns.needs_review.append(True)
