@@ -15,7 +15,7 @@ class LoraShape:
     rank: int = 8
     alpha: float = 16.0
     target_modules: tuple[str, ...] = ("query", "value")
-    dropout: float = 0.0
+    dropout: float = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,15 +25,20 @@ class TrainingConfig:
     lora: LoraShape = field(default_factory=LoraShape)
     pooling: Pooling = "mean"
     max_tokens: int = 128
-    max_epochs: int = 5
+    max_epochs: int = 6
     patience: int = 2
     batch_size: int = 16
     adapter_lr: float = 1e-3
-    head_lr: float = 1e-2
+    head_lr: float = 3e-3
+    head_dropout: float = 0.1
+    weight_decay: float = 0.01
     #: Weight of ||A||_F^2 + ||B||_F^2 in the loss.
     frobenius_penalty: float = 1e-5
     warmup_share: float = 0.1
     max_grad_norm: float = 1.0
+    #: Largest share of wrong levels among the answers that no human reads, and how sure to be of it.
+    review_risk: float = 0.1
+    review_certainty: float = 0.9
     seed: int = 20260101
 
 

@@ -42,7 +42,9 @@ class Trait:
         if self.num_levels < 2:
             raise ValueError(f"trait {self.name!r} needs at least two levels, has {self.num_levels}")
         if self.labels and len(self.labels) != self.num_levels:
-            raise ValueError(f"trait {self.name!r} has {self.num_levels} levels and {len(self.labels)} labels")
+            raise ValueError(
+                f"trait {self.name!r} has {self.num_levels} levels and {len(self.labels)} labels"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +166,5 @@ class TrainingReport:
     seconds: float
     #: Metrics on the test fold; empty when it holds no answer.
     metrics: tuple[TraitMetrics, ...] = field(default=())
+    #: What a person should know about the data, one sentence each.
+    warnings: tuple[str, ...] = field(default=())
