@@ -1,13 +1,12 @@
-"""From a trait's logits to a level, a confidence and a review flag.
+"""Fitting a trait's decision: temperature, cut points and review threshold.
 
-Logits and human levels pass through here as numpy arrays. The room knows no encoder, no head and no text;
-`decide` is the one place where logits become levels, in training and in every engine.
+Logits and human levels of answers kept out of training pass through here as numpy arrays; a `Decision` goes
+out, for `scoring.heads.decide` to apply. The room knows no encoder and no text.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +14,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from scipy.stats import binom
 
+from scoring.heads import decide
 from scoring.metrics import quadratic_weighted_kappa
 from scoring.types import Decision
 
@@ -28,42 +28,6 @@ _LOG_TEMPERATURE_BOUNDS = (np.log(0.2), np.log(10.0))
 #: How far a fitted cut point may leave the middle between its two levels.
 _MAX_SHIFT = 0.4
 _NUM_RESAMPLES = 400
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """What a `Decision` makes of one trait's logits.
-
-    Attributes:
-        levels: decided levels [num_answers]
-        probabilities: calibrated probability of each level [num_answers, num_levels]
-        confidence: calibrated probability of the decided level [num_answers]
-        needs_review: whether the confidence is below the decision's review threshold [num_answers]
-    """
-
-    levels: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-    confidence: NDArray[np.float64]
-    needs_review: NDArray[np.bool_]
-
-
-def decide(logits: ArrayLike, decision: Decision) -> Decided:
-    """Apply a decision: `softmax(logits / temperature)`, then the most likely level or the cut points.
-
-    With cut points c_1 <= ... <= c_K the level is the number of them that the expected level
-    `sum_k k p_k` reaches; without, it is the most likely level (the lower one on a tie).
-
-    Args:
-        logits: one trait's logits [num_answers, num_levels]
-        decision: temperature, cut points and review threshold of the trait
-    """
-    probabilities = softmax(np.asarray(logits, dtype=np.float64) / decision.temperature, axis=1)
-    if decision.cut_points:
-        levels = np.searchsorted(decision.cut_points, _expected_level(probabilities), side="right")
-    else:
-        levels = probabilities.argmax(axis=1)
-    confidence = probabilities[np.arange(len(levels)), levels]
-    return Decided(levels, probabilities, confidence, confidence < decision.review_below)
 
 
 def fit_decision(logits: ArrayLike, human: ArrayLike, *, risk: float, certainty: float) -> Decision:
@@ -80,7 +44,7 @@ def fit_decision(logits: ArrayLike, human: ArrayLike, *, risk: float, certainty:
     cut_points = fit_cut_points(softmax(table / temperature, axis=1), levels)
     decided = decide(table, Decision(temperature=temperature, cut_points=cut_points))
     review_below = review_threshold(
-        decided.confidence, decided.levels == levels, risk=risk, certainty=certainty
+        decided.confidence, decided.level == levels, risk=risk, certainty=certainty
     )
     return Decision(temperature=temperature, cut_points=cut_points, review_below=review_below)
 

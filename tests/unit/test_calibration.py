@@ -4,57 +4,25 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 from scipy.special import log_softmax, softmax
 from scipy.stats import beta
 
 from scoring.calibration import (
     REVIEW_ALL,
-    decide,
     fit_cut_points,
     fit_decision,
     fit_temperature,
     review_threshold,
 )
+from scoring.heads import decide
 from scoring.metrics import quadratic_weighted_kappa
 from scoring.types import Decision
-
-LOGITS = arrays.arrays(
-    np.float32,
-    st.tuples(st.integers(1, 12), st.integers(2, 5)),
-    elements=st.floats(-50, 50, width=32),
-)
 
 
 def drawn_from(logits, seed):
     """Levels drawn from the softmax of the logits."""
     rng = np.random.default_rng(seed)
     return np.array([rng.choice(len(row), p=row) for row in softmax(logits, axis=1)])
-
-
-@given(LOGITS, st.floats(0.2, 10), st.data())
-def test_decisions_hold_together(logits, temperature, data):
-    num_levels = logits.shape[1]
-    points = data.draw(
-        st.just(())
-        | st.lists(st.floats(0, num_levels - 1), min_size=num_levels - 1, max_size=num_levels - 1)
-        .map(sorted)
-        .map(tuple)
-    )
-    decision = Decision(temperature=temperature, cut_points=points, review_below=0.6)
-    decided = decide(logits, decision)
-    rows = np.arange(len(logits))
-    assert decided.probabilities.sum(axis=1) == pytest.approx(1)
-    assert ((decided.levels >= 0) & (decided.levels < num_levels)).all()
-    assert (decided.confidence == decided.probabilities[rows, decided.levels]).all()
-    assert (decided.needs_review == (decided.confidence < 0.6)).all()
-
-
-def test_cut_points_count_how_many_the_expected_level_reaches():
-    logits = np.log([[0.45, 0.1, 0.45], [0.8, 0.1, 0.1], [0.1, 0.1, 0.8]])
-    assert decide(logits, Decision()).levels.tolist() == [0, 0, 2]
-    assert decide(logits, Decision(cut_points=(0.5, 1.5))).levels.tolist() == [1, 0, 2]
-    assert decide(logits, Decision(cut_points=(0.2, 1.8))).levels.tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("true_temperature", [0.5, 1.0, 3.0])
@@ -86,7 +54,7 @@ def test_cut_points_are_kept_where_they_pay():
     points = fit_cut_points(probabilities, human)
     assert len(points) == 2
     assert list(points) == sorted(points)
-    assert (decide(np.log(probabilities), Decision(cut_points=points)).levels == human).all()
+    assert (decide(np.log(probabilities), Decision(cut_points=points)).level == human).all()
 
 
 def test_cut_points_are_dropped_where_they_do_not_pay():
@@ -112,8 +80,8 @@ def test_fitted_cut_points_ascend_and_never_lose_on_their_own_answers(seed):
     logits = rng.normal(size=(60, 4)) + 1.5 * np.eye(4)[human]
     points = fit_cut_points(softmax(logits, axis=1), human)
     assert list(points) == sorted(points)
-    with_points = quadratic_weighted_kappa(decide(logits, Decision(cut_points=points)).levels, human)
-    assert with_points >= quadratic_weighted_kappa(decide(logits, Decision()).levels, human)
+    with_points = quadratic_weighted_kappa(decide(logits, Decision(cut_points=points)).level, human)
+    assert with_points >= quadratic_weighted_kappa(decide(logits, Decision()).level, human)
 
 
 def test_review_threshold_follows_the_exact_binomial():
@@ -166,4 +134,4 @@ def test_a_good_item_earns_automation():
     kept = ~decided.needs_review
     assert decision.temperature == pytest.approx(2, rel=0.25)
     assert kept.mean() > 0.3
-    assert (decided.levels[kept] != human[kept]).mean() <= 0.1
+    assert (decided.level[kept] != human[kept]).mean() <= 0.1

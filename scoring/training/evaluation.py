@@ -1,0 +1,59 @@
+"""How well decided levels agree with human ones, trait by trait; knows no model and no fold's name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scoring.heads import Decided, decide
+from scoring.metrics import accuracy, macro_f1, quadratic_weighted_kappa
+from scoring.types import TraitMetrics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from scoring.types import Decision, ItemSpec
+
+
+def split_logits(item: ItemSpec, logits: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """A head's logits [num_answers, num_logits] as one table [num_answers, num_levels] a trait."""
+    ends = np.cumsum([trait.num_levels for trait in item.traits])
+    tables = np.split(logits, ends[:-1], axis=1)
+    return {trait.name: table for trait, table in zip(item.traits, tables, strict=True)}
+
+
+def decide_traits(
+    item: ItemSpec, logits: NDArray[np.float32], decisions: Mapping[str, Decision]
+) -> dict[str, Decided]:
+    """Every trait's logits through its own decision."""
+    return {name: decide(table, decisions[name]) for name, table in split_logits(item, logits).items()}
+
+
+def trait_metrics(
+    item: ItemSpec, decided: Mapping[str, Decided], human: NDArray[np.int64]
+) -> tuple[TraitMetrics, ...]:
+    """Agreement of each trait with its human levels.
+
+    Args:
+        item: names the traits and their order.
+        decided: the decided levels by trait name.
+        human: human levels, traits in the item's order [num_answers, num_traits]
+
+    Returns:
+        one entry a trait; none at all without answers. A figure that is not defined on these answers is nan.
+    """
+    if not len(human):
+        return ()
+    return tuple(
+        TraitMetrics(
+            trait=trait.name,
+            num_answers=len(human),
+            qwk=quadratic_weighted_kappa(decided[trait.name].level, human[:, column]),
+            accuracy=accuracy(decided[trait.name].level, human[:, column]),
+            macro_f1=macro_f1(decided[trait.name].level, human[:, column]),
+        )
+        for column, trait in enumerate(item.traits)
+    )

@@ -1,0 +1,158 @@
+"""The training loop: one item's network, its answers in, the best state on the validation fold kept.
+
+Knows no item by name, no store and no metric but the loss.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from scoring.training.batches import shuffled_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from scoring.config import TrainingConfig
+    from scoring.training.examples import Examples
+    from scoring.training.network import ItemNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One pass over the train fold: mean cross-entropy per answer, in nats, summed over traits."""
+
+    number: int
+    max_epochs: int
+    train_loss: float
+    validation_loss: float
+
+
+def fit(
+    network: ItemNetwork,
+    *,
+    train: Examples,
+    validation: Examples,
+    num_levels: Sequence[int],
+    config: TrainingConfig,
+    progress: Callable[[Epoch], None],
+) -> list[Epoch]:
+    """Train adapter and head; the network is left in its best state.
+
+    The loss is the cross-entropy of each trait's softmax, summed over traits, plus
+    `frobenius_penalty * (||A||_F^2 + ||B||_F^2)` (Latif and Zhai, 2025). AdamW with a rate for the adapter
+    and one for the head, linear warm-up and decay, gradients clipped to `max_grad_norm`. Training stops once
+    the validation loss has not improved for `patience` epochs.
+
+    Args:
+        network: adapter and head, freshly initialised.
+        train: the answers to learn from.
+        validation: the answers that decide when to stop.
+        num_levels: width of each trait's softmax group [num_traits]
+        config: rates, sizes and the seed of the batches' order.
+        progress: called after every epoch.
+
+    Returns:
+        the epochs that were run
+    """
+    rng = np.random.default_rng(config.seed)
+    lengths = np.array([len(ids) for ids in train.token_ids], dtype=np.int64)
+    optimizer = _optimizer(network, config)
+    scheduler = _scheduler(optimizer, math.ceil(len(train) / config.batch_size), config)
+    epochs: list[Epoch] = []
+    best = math.inf
+    best_state = network.trained_state()
+    for number in range(1, config.max_epochs + 1):
+        batches = shuffled_batches(lengths, config.batch_size, rng=rng)
+        train_loss = _train_epoch(
+            network,
+            train,
+            batches=batches,
+            num_levels=num_levels,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            config=config,
+        )
+        validation_loss = mean_loss(network.predict(validation.token_ids), validation.levels, num_levels)
+        epochs.append(Epoch(number, config.max_epochs, train_loss, validation_loss))
+        progress(epochs[-1])
+        if validation_loss < best:
+            best, best_state = validation_loss, network.trained_state()
+        elif number - best_epoch(epochs) >= config.patience:
+            break
+    network.restore(best_state)
+    return epochs
+
+
+def best_epoch(epochs: Sequence[Epoch]) -> int:
+    """Number of the (first) epoch with the least validation loss."""
+    return min(epochs, key=lambda epoch: (epoch.validation_loss, epoch.number)).number
+
+
+def mean_loss(logits: NDArray[np.float32], levels: NDArray[np.int64], num_levels: Sequence[int]) -> float:
+    """Cross-entropy per answer, in nats, summed over traits."""
+    return float(_loss(torch.from_numpy(logits), torch.from_numpy(levels), num_levels))
+
+
+def _train_epoch(
+    network: ItemNetwork,
+    train: Examples,
+    *,
+    batches: Sequence[NDArray[np.int64]],
+    num_levels: Sequence[int],
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    config: TrainingConfig,
+) -> float:
+    network.train()
+    device = network.head.weight.device
+    adapter, trained = (
+        network.adapter_parameters(),
+        [*network.adapter_parameters(), *network.head.parameters()],
+    )
+    total = 0.0
+    for batch in batches:
+        logits = network([train.token_ids[index] for index in batch])
+        loss = _loss(logits, torch.from_numpy(train.levels[batch]).to(device), num_levels)
+        penalty = torch.stack([weight.square().sum() for weight in adapter]).sum()
+        optimizer.zero_grad()
+        (loss + config.frobenius_penalty * penalty).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
+        optimizer.step()
+        scheduler.step()
+        total += loss.item() * len(batch)
+    return total / len(train)
+
+
+def _loss(logits: Tensor, levels: Tensor, num_levels: Sequence[int]) -> Tensor:
+    groups = torch.split(logits, list(num_levels), dim=1)
+    return torch.stack([cross_entropy(group, levels[:, trait]) for trait, group in enumerate(groups)]).sum()
+
+
+def _optimizer(network: ItemNetwork, config: TrainingConfig) -> torch.optim.AdamW:
+    groups = [
+        {"params": network.adapter_parameters(), "lr": config.adapter_lr},
+        {"params": list(network.head.parameters()), "lr": config.head_lr},
+    ]
+    return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+
+
+def _scheduler(
+    optimizer: torch.optim.Optimizer, num_batches: int, config: TrainingConfig
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Rates rise over the first `warmup_share` of all steps and fall to zero at the last one."""
+    num_steps = num_batches * config.max_epochs
+    num_warmup = max(1, round(config.warmup_share * num_steps))
+
+    def factor(step: int) -> float:
+        return min((step + 1) / num_warmup, (num_steps - step) / max(1, num_steps - num_warmup))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
