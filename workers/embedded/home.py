@@ -76,10 +76,9 @@ class Home:
         """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._require_ours()
             self.logs.mkdir(mode=0o700, exist_ok=True)
             self._create_sockets()
-            if not os.access(self.root, os.W_OK | os.X_OK):
-                raise PermissionError(f"no permission to write to {self.root}")
         except (FileExistsError, NotADirectoryError) as error:
             where = error.filename or self.root
             raise EmbeddedServiceError(
@@ -91,10 +90,19 @@ class Home:
                 f"home {self.root} cannot be used ({reason}): choose a folder that this user may write to"
             ) from error
 
+    def _require_ours(self) -> None:
+        # Root could write into another user's home, but that user could not use it any more.
+        owner = self.root.stat().st_uid
+        if owner != os.geteuid():
+            raise EmbeddedServiceError(
+                f"home {self.root} belongs to uid {owner}: run as its owner or choose another home"
+            )
+
     def _create_sockets(self) -> None:
         link = self.root / "sockets"
         if not link.is_symlink() and _fits(link):
             link.mkdir(mode=0o700, exist_ok=True)
+            link.chmod(0o700)
             return
         folder = link.resolve() if link.is_symlink() else _short_folder(self.root)
         folder.mkdir(mode=0o700, exist_ok=True)

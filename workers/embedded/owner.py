@@ -50,9 +50,8 @@ class ServerNote:
     num_restarts: int
 
 
-@contextmanager
-def owning(home: Home, kind: Kind) -> Iterator[None]:
-    """Own the home for the length of the block.
+def own(home: Home, kind: Kind) -> int:
+    """Own the home until this process ends, or closes the descriptor that it gets.
 
     Raises:
         EmbeddedServiceError: another process does.
@@ -60,20 +59,43 @@ def owning(home: Home, kind: Kind) -> Iterator[None]:
     descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _lock(descriptor, home)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(asdict(Owner(os.getpid(), kind))).encode(), 0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(asdict(Owner(os.getpid(), kind))).encode(), 0)
+    return descriptor
+
+
+@contextmanager
+def owning(home: Home, kind: Kind) -> Iterator[None]:
+    """Own the home for the length of the block.
+
+    Raises:
+        EmbeddedServiceError: another process does.
+    """
+    descriptor = own(home, kind)
+    try:
         yield
     finally:
         os.close(descriptor)
 
 
 def find_owner(home: Home) -> Owner | None:
-    """The process that runs this home's servers; None if nobody does."""
+    """The process that runs this home's servers; None if nobody does.
+
+    Raises:
+        EmbeddedServiceError: the home belongs to another user.
+    """
     for _ in range(_ATTEMPTS):
         try:
             descriptor = os.open(home.lock, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except PermissionError as error:
+            raise EmbeddedServiceError(
+                f"home {home.root} belongs to another user: run as its owner"
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

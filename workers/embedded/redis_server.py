@@ -45,7 +45,7 @@ class RedisServer:
     home: Home
     name: str = "redis"
     stop_signal: int = signal.SIGTERM
-    second_signal: int = signal.SIGTERM
+    second_signal: int = signal.SIGINT  # leaves at once when it is stopping already
 
     @property
     def data(self) -> Path:

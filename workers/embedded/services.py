@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _UP_TIMEOUT_S = 180.0
 _DOWN_TIMEOUT_S = 90.0
 _POLL_S = 0.02
+_MAX_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,12 @@ def up(path: Path) -> ServiceUrls:
     """
     home = Home.at(path)
     home.create()
-    if find_owner(home) is None:
-        _spawn_supervisor(home)
-    _wait_until_answering(home)
-    return _urls(home)
+    for _ in range(_MAX_ATTEMPTS):
+        if find_owner(home) is None:
+            _spawn_supervisor(home)
+        if _answer(home):
+            return _urls(home)
+    raise EmbeddedServiceError(f"the services of {home.root} do not stay: see {home.logs}")
 
 
 def down(path: Path) -> bool:
@@ -129,9 +132,13 @@ def _spawn_supervisor(home: Home) -> None:
         raise EmbeddedServiceError(done.stderr.strip() or f"the supervisor ended with {done.returncode}")
 
 
-def _wait_until_answering(home: Home) -> None:
+def _answer(home: Home) -> bool:
+    """Wait until both servers answer; False if their owner leaves first, told to by a `down` for instance."""
     deadline = time.monotonic() + _UP_TIMEOUT_S
     while not (PostgresServer(home).is_provided() and RedisServer(home).version()):
-        if find_owner(home) is None or time.monotonic() > deadline:
+        if find_owner(home) is None:
+            return False
+        if time.monotonic() > deadline:
             raise EmbeddedServiceError(f"the services of {home.root} do not answer: see {home.logs}")
         time.sleep(_POLL_S)
+    return True

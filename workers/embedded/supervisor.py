@@ -20,7 +20,7 @@ import structlog
 
 from scoring.errors import EmbeddedServiceError
 from workers.embedded.home import Home
-from workers.embedded.owner import owning
+from workers.embedded.owner import own
 from workers.embedded.pair import ServerPair
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from workers.embedded.server import ServerProcess
 
 _READY = "ready"
-_FIRST_PAUSE_S = 0.1
+_FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 10.0
+_MAX_DOUBLINGS = 8
 #: A server that ran this long has recovered: its next end starts with the shortest pause again.
 _STEADY_S = 30.0
 
@@ -91,8 +92,9 @@ class Supervisor:
     def _next_pause_s(self, process: ServerProcess) -> float:
         name = process.server.name
         ran_s = time.time() - process.started_at
-        self._num_quick_ends[name] = 0 if ran_s > _STEADY_S else self._num_quick_ends[name] + 1
-        return min(_FIRST_PAUSE_S * 2.0 ** self._num_quick_ends[name] / 2, _LONGEST_PAUSE_S)
+        num_quick_ends = 0 if ran_s > _STEADY_S else self._num_quick_ends[name] + 1
+        self._num_quick_ends[name] = min(num_quick_ends, _MAX_DOUBLINGS)
+        return min(_FIRST_PAUSE_S * 2.0 ** self._num_quick_ends[name], _LONGEST_PAUSE_S)
 
     def _sleep(self) -> None:
         due_s = [at - time.monotonic() for at in self._start_at.values()]
@@ -102,18 +104,18 @@ class Supervisor:
 
 def supervise(home: Home, report: int) -> None:
     """Own the home, start both servers, say so on the descriptor `report`, and watch them."""
-    with owning(home, "supervisor"):
-        pair = ServerPair(home)
-        pair.start()
-        supervisor = Supervisor(pair)
-        os.write(report, _READY.encode())
-        os.close(report)
-        log.info("services started", action="services_started", home=str(home.root))
-        try:
-            supervisor.watch()
-        finally:
-            pair.stop()
-            log.info("services stopped", action="services_stopped", home=str(home.root))
+    own(home, "supervisor")  # never closed: whoever finds the home free finds this process gone as well
+    pair = ServerPair(home)
+    pair.start()
+    supervisor = Supervisor(pair)
+    os.write(report, _READY.encode())
+    os.close(report)
+    log.info("services started", action="services_started", home=str(home.root))
+    try:
+        supervisor.watch()
+    finally:
+        pair.stop()
+        log.info("services stopped", action="services_stopped", home=str(home.root))
 
 
 def main(argv: list[str]) -> int:
