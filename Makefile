@@ -23,7 +23,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  variables: PYTHON=python3.12   ARGS='-k corpus -x' (for pytest)   NAME=engine (for bench)"
 
-install: $(STAMP) ## make .venv and install the project into it; installs again only when the pins change
+install: $(STAMP) ## make .venv and install the project; again only after pyproject or pins change
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -40,8 +40,8 @@ $(STAMP): pyproject.toml constraints.txt | $(UV)
 demo: $(STAMP) ## score a night of made-up answers, from an empty database to a report
 	$(BIN)/scorefold demo
 
-test: $(STAMP) ## run the tests, less those that kill processes or measure
-	$(BIN)/pytest -m 'not chaos and not benchmark' $(ARGS)
+test: $(STAMP) ## run the tests; ARGS='-m "not chaos"' leaves out those that kill processes
+	$(BIN)/pytest $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .
@@ -49,7 +49,7 @@ lint: $(STAMP) ## ruff, mypy --strict and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-chaos: $(STAMP) ## run the tests that kill processes on purpose
+chaos: $(STAMP) ## run only the tests that kill processes on purpose
 	$(BIN)/pytest -m chaos $(ARGS)
 
 bench: $(STAMP) ## measure; NAME=... picks benchmarks by name
