@@ -37,7 +37,7 @@ class ScorerArtifact:
         head_weight: [num_logits, hidden], traits one after the other
         head_bias: [num_logits]
         decisions: by trait name
-        golden_texts: a few answers to replay at every load
+        golden_texts: at least one answer to replay at every load
         golden_logits: what PEFT computed for them [num_golden, num_logits]
         lineage: seed, configuration, data hash, metrics: JSON values only
         use_prompt: whether the item's prompt is the second segment of the input
@@ -166,7 +166,7 @@ def _check_head(artifact: ScorerArtifact) -> None:
             f"{HEAD_FILE}: item {item.item_id} has {width} levels over its traits, "
             f"the head is {list(weight.shape)} with bias {list(bias.shape)}"
         )
-    if list(golden.shape) != [len(artifact.golden_texts), width]:
+    if not artifact.golden_texts or list(golden.shape) != [len(artifact.golden_texts), width]:
         raise IncompatibleArtifactError(
             f"{GOLDEN_FILE}: item {item.item_id} has {len(artifact.golden_texts)} golden texts and {width} "
             f"levels, the logits are {list(golden.shape)}"
