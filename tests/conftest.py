@@ -15,7 +15,7 @@ import redis
 from psycopg import sql
 from sqlalchemy import make_url
 
-from workers.embedded.services import ServiceUrls, running
+from workers.embedded.services import ServiceUrls, down, running, up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +64,15 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceUrls]:
         yield ServiceUrls(
             database=_GIVEN_DATABASE_URL or urls.database, broker=_GIVEN_BROKER_URL or urls.broker
         )
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home for tests of the embedded services themselves: up or down as the last test left it."""
+    path = tmp_path_factory.mktemp("embedded") / "home"
+    up(path)
+    yield path
+    down(path)
 
 
 @pytest.fixture(scope="session")

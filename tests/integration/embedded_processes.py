@@ -5,11 +5,14 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from workers.embedded.services import down
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +38,15 @@ os.write(map_, b".")
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 WITHOUT_NAMESPACES = (sys.executable, "-c", _NAMESPACE_KEEPER)
+
+
+def copy_of(home: Path, to: Path) -> Path:
+    """A new home with the data of one whose servers are down first: initdb takes a second, this does not."""
+    down(home)
+    to.mkdir(parents=True)
+    for name in ("postgres", "redis"):
+        shutil.copytree(home / name, to / name, symlinks=True)
+    return to
 
 
 def processes_naming(folder: Path) -> dict[int, str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import kombu
 import pytest
@@ -13,22 +13,17 @@ import redis
 from sqlalchemy import create_engine, text
 
 from scoring.errors import EmbeddedServiceError
-from tests.integration.embedded_processes import as_user, is_root, processes_naming, run_python, start_python
+from tests.integration.embedded_processes import (
+    as_user,
+    copy_of,
+    is_root,
+    processes_naming,
+    run_python,
+    start_python,
+)
 from workers.embedded.services import ServiceUrls, down, psql_command, running, up
 from workers.embedded.status import status
 from workers.embedded.urls import kombu_url
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home that has been up once, so that tests need not wait for initdb; down again at the end."""
-    path = tmp_path_factory.mktemp("embedded") / "home"
-    up(path)
-    yield path
-    down(path)
 
 
 def _ask(urls: ServiceUrls, question: str) -> object:
@@ -143,19 +138,17 @@ def test_servers_see_nothing_of_the_callers_environment(home: Path, monkeypatch:
     assert all(b"not-for-servers" not in Path(f"/proc/{pid}/environ").read_bytes() for pid in pids)
 
 
-def test_running_ends_with_its_block(tmp_path: Path) -> None:
-    with running(tmp_path) as urls:
+def test_running_ends_with_its_block(home: Path) -> None:
+    down(home)
+    with running(home) as urls:
         assert _ask(urls, "SELECT 1") == 1
-        assert not status(tmp_path).supervised
-        with (
-            pytest.raises(EmbeddedServiceError, match="another process runs the services"),
-            running(tmp_path),
-        ):
+        assert not status(home).supervised
+        with pytest.raises(EmbeddedServiceError, match="another process runs the services"), running(home):
             pass
         with pytest.raises(EmbeddedServiceError, match="belong to process"):
-            down(tmp_path)
+            down(home)
         assert _ask(urls, "SELECT 2") == 2
-    assert not processes_naming(tmp_path)
+    assert processes_naming(home).keys() <= {os.getpid()}
 
 
 def test_running_refuses_a_thread_whose_end_would_end_the_servers(home: Path) -> None:
@@ -175,28 +168,36 @@ def test_running_refuses_a_thread_whose_end_would_end_the_servers(home: Path) ->
     assert "main thread" in str(raised[0])
 
 
-def test_deep_home_with_awkward_letters(tmp_path: Path) -> None:
-    deep = tmp_path / 'it\'s, "a" 100% déep\\home' / ("d" * 100)
-    with running(deep) as urls:
-        assert _ask(urls, "SELECT 1") == 1
-        with kombu.Connection(kombu_url(urls.broker)) as connection, connection.SimpleQueue("q") as queue:
-            queue.put({"n": 1})
-            assert queue.get(timeout=5).payload == {"n": 1}
-        folder = (deep / "sockets").resolve()
-        assert folder.stat().st_mode & 0o777 == 0o700
-    folder.rmdir()
+def _check_both_clients(urls: ServiceUrls) -> None:
+    broker = urls.broker.replace("db=0", "db=3")
+    with kombu.Connection(kombu_url(broker)) as connection, connection.SimpleQueue("q") as queue:
+        queue.put({"n": 1})
+        with redis.Redis.from_url(broker) as client:
+            assert client.llen("q") == 1
+        assert queue.get(timeout=5).payload == {"n": 1}
+    assert _ask(urls, "SELECT 1") == 1
 
 
-@pytest.mark.parametrize("name", ['it\'s "a" 100% #?&=;~ home', "plain"])
-def test_kombu_and_redis_agree_on_the_broker(tmp_path: Path, name: str) -> None:
-    with running(tmp_path / name) as urls:
-        assert (tmp_path / name / "sockets").is_dir()
-        broker = urls.broker.replace("db=0", "db=3")
-        with kombu.Connection(kombu_url(broker)) as connection, connection.SimpleQueue("q") as queue:
-            queue.put({"n": 1})
-            with redis.Redis.from_url(broker) as client:
-                assert client.llen("q") == 1
+def test_home_with_awkward_letters(home: Path, tmp_path: Path) -> None:
+    path = copy_of(home, tmp_path.parent / 'it\'s "a" \\100% #&=;~ déep')
+    with running(path) as urls:
+        assert not (path / "sockets").is_symlink()
+        _check_both_clients(urls)
+
+
+@pytest.mark.parametrize("name", ["d" * 100, "a,comma"])
+def test_home_whose_sockets_need_another_folder(home: Path, tmp_path: Path, name: str) -> None:
+    path = copy_of(home, tmp_path / name)
+    with running(path) as urls:
+        _check_both_clients(urls)
+        elsewhere = (path / "sockets").resolve()
+        assert elsewhere.stat().st_mode & 0o777 == 0o700
+        assert subprocess.run([*psql_command(path), "-c", ""], check=False).returncode == 0
+    assert not list(elsewhere.iterdir())
+    elsewhere.rmdir()
+    with running(path) as urls:  # as after a reboot, which empties the temp folder
         assert _ask(urls, "SELECT 1") == 1
+    elsewhere.rmdir()
 
 
 def test_kombu_url_leaves_tcp_alone() -> None:

@@ -31,11 +31,14 @@ class Home:
         """Name the home at `path`, which need not exist.
 
         Raises:
-            EmbeddedServiceError: the path holds control characters, which no configuration file can quote.
+            EmbeddedServiceError: the path holds a character that a server's configuration cannot quote.
         """
         root = path.expanduser().resolve()
-        if not str(root).isprintable():
-            raise EmbeddedServiceError(f"home {str(root)!r} holds control characters: choose another folder")
+        # A Redis server takes a configuration path with *, ? or [ for a pattern, and starts without one.
+        if not str(root).isprintable() or any(letter in str(root) for letter in "*?["):
+            raise EmbeddedServiceError(
+                f"home {str(root)!r} holds a control character or one of * ? [: choose another folder"
+            )
         return cls(root)
 
     @property
@@ -80,7 +83,7 @@ class Home:
             self.logs.mkdir(mode=0o700, exist_ok=True)
             self._create_sockets()
         except (FileExistsError, NotADirectoryError) as error:
-            where = error.filename or self.root
+            where = _first_file(Path(error.filename))
             raise EmbeddedServiceError(
                 f"{where} is a file where home {self.root} needs a folder: move it or choose another home"
             ) from error
@@ -109,6 +112,10 @@ class Home:
         _require_private(folder)
         if not link.is_symlink():
             link.symlink_to(folder)
+
+
+def _first_file(path: Path) -> Path:
+    return next((step for step in (path, *path.parents) if step.exists()), path)
 
 
 def _fits(folder: Path) -> bool:
