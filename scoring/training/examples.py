@@ -44,6 +44,25 @@ class Examples:
         return len(self.token_ids)
 
 
+@dataclass(frozen=True, slots=True)
+class FoldExamples:
+    """The three folds, ready for the encoder."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+
+
+def encode_folds(item: ItemSpec, folds: Folds, *, backbone: Backbone, max_tokens: int) -> FoldExamples:
+    """`encode_examples` of each fold."""
+    return FoldExamples(
+        *(
+            encode_examples(item, fold, backbone=backbone, max_tokens=max_tokens)
+            for fold in (folds.train, folds.validation, folds.test)
+        )
+    )
+
+
 def encode_examples(
     item: ItemSpec, answers: Sequence[LabelledAnswer], *, backbone: Backbone, max_tokens: int
 ) -> Examples:

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from scoring.artifacts import ExtractorArtifact, ScorerArtifact
 from scoring.calibration import fit_decision
 from scoring.training.evaluation import decide_traits, split_logits, trait_metrics
-from scoring.training.examples import check_answers, check_folds, data_digest, encode_examples
+from scoring.training.examples import check_answers, check_folds, data_digest, encode_folds
 from scoring.training.fitting import best_epoch, fit
 from scoring.training.folds import part
-from scoring.training.golden import GOLDEN_TEXTS
 from scoring.training.network import ItemNetwork
+from scoring.training.storing import store_network
 from scoring.types import TrainingReport
 
 if TYPE_CHECKING:
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
     from scoring.artifacts import ArtifactStore
     from scoring.backbone import Backbone
     from scoring.config import TrainingConfig
-    from scoring.training.examples import Examples
+    from scoring.training.examples import Examples, FoldExamples
     from scoring.training.fitting import Epoch
-    from scoring.types import Decision, ExtractorKey, ItemSpec, LabelledAnswer, TraitMetrics
+    from scoring.types import Decision, ItemSpec, LabelledAnswer, TraitMetrics
 
 
 def train_item(
@@ -66,37 +65,14 @@ def train_item(
     check_answers(item, answers)
     folds = part(item.item_id, answers)
     warnings = check_folds(item, folds)
-    train, validation, test = (
-        encode_examples(item, fold, backbone=backbone, max_tokens=config.max_tokens)
-        for fold in (folds.train, folds.validation, folds.test)
-    )
-    network, epochs = _fitted(item, train, validation, backbone=backbone, config=config, progress=progress)
-    decisions = _decisions(item, network, validation, config=config)
-    metrics = _measured(item, network, test, decisions)
-    extractor = store.write_extractor(
-        ExtractorArtifact(
-            backbone=backbone.name,
-            backbone_revision=backbone.revision,
-            lora=config.lora,
-            tensors=network.adapter_tensors(),
-        )
-    )
-    lineage = {
-        "data_sha256": data_digest(answers),
-        "num_train": len(train),
-        "num_validation": len(validation),
-        "num_test": len(test),
-        "config": asdict(config),
-        "epochs": [asdict(epoch) for epoch in epochs],
-        "best_epoch": best_epoch(epochs),
-        "metrics": [_json_ready(asdict(figures)) for figures in metrics],
-        "warnings": list(warnings),
-        "versions": {name: version(name) for name in ("scorefold", "torch", "transformers", "peft")},
-    }
-    scorer = store.write_scorer(
-        _scorer(
-            item, network, extractor, backbone=backbone, decisions=decisions, config=config, lineage=lineage
-        )
+    data = encode_folds(item, folds, backbone=backbone, max_tokens=config.max_tokens)
+    network, epochs = _fitted(item, data, backbone=backbone, config=config, progress=progress)
+    decisions = _decisions(item, network, data.validation, config=config)
+    decided = decide_traits(item, network.predict(data.test.token_ids), decisions)
+    metrics = trait_metrics(item, decided, data.test.levels)
+    lineage = _lineage(answers, data, epochs=epochs, metrics=metrics, warnings=warnings, config=config)
+    extractor, scorer = store_network(
+        network, item, decisions=decisions, lineage=lineage, backbone=backbone, store=store, config=config
     )
     return TrainingReport(
         item_id=item.item_id,
@@ -108,9 +84,9 @@ def train_item(
         alpha=config.lora.alpha,
         target_modules=config.lora.target_modules,
         extractor_num_bytes=store.num_bytes(extractor),
-        num_train=len(train),
-        num_validation=len(validation),
-        num_test=len(test),
+        num_train=len(data.train),
+        num_validation=len(data.validation),
+        num_test=len(data.test),
         num_epochs=len(epochs),
         seed=config.seed,
         seconds=time.monotonic() - started,
@@ -121,8 +97,7 @@ def train_item(
 
 def _fitted(
     item: ItemSpec,
-    train: Examples,
-    validation: Examples,
+    data: FoldExamples,
     *,
     backbone: Backbone,
     config: TrainingConfig,
@@ -135,8 +110,8 @@ def _fitted(
         network = ItemNetwork(backbone, item.num_logits, config=config)
         epochs = fit(
             network,
-            train=train,
-            validation=validation,
+            train=data.train,
+            validation=data.validation,
             num_levels=[trait.num_levels for trait in item.traits],
             config=config,
             progress=progress or (lambda _: None),
@@ -159,38 +134,28 @@ def _decisions(
     }
 
 
-def _measured(
-    item: ItemSpec, network: ItemNetwork, test: Examples, decisions: dict[str, Decision]
-) -> tuple[TraitMetrics, ...]:
-    decided = decide_traits(item, network.predict(test.token_ids), decisions)
-    return trait_metrics(item, decided, test.levels)
-
-
-def _scorer(
-    item: ItemSpec,
-    network: ItemNetwork,
-    extractor: ExtractorKey,
+def _lineage(
+    answers: Sequence[LabelledAnswer],
+    data: FoldExamples,
     *,
-    backbone: Backbone,
-    decisions: dict[str, Decision],
+    epochs: Sequence[Epoch],
+    metrics: Sequence[TraitMetrics],
+    warnings: Sequence[str],
     config: TrainingConfig,
-    lineage: dict[str, Any],
-) -> ScorerArtifact:
-    golden = network.predict(backbone.encode(GOLDEN_TEXTS, config.max_tokens))
-    return ScorerArtifact(
-        item=item,
-        extractor=extractor,
-        backbone=backbone.name,
-        backbone_revision=backbone.revision,
-        pooling=config.pooling,
-        max_tokens=config.max_tokens,
-        head_weight=network.head.weight.detach().cpu().clone(),
-        head_bias=network.head.bias.detach().cpu().clone(),
-        decisions=decisions,
-        golden_texts=GOLDEN_TEXTS,
-        golden_logits=torch.from_numpy(golden),
-        lineage=lineage,
-    )
+) -> dict[str, Any]:
+    """What a scorer says about its own making: JSON values, and no clock, so that equal runs are equal."""
+    return {
+        "data_sha256": data_digest(answers),
+        "num_train": len(data.train),
+        "num_validation": len(data.validation),
+        "num_test": len(data.test),
+        "config": asdict(config),
+        "epochs": [asdict(epoch) for epoch in epochs],
+        "best_epoch": best_epoch(epochs),
+        "metrics": [_json_ready(asdict(figures)) for figures in metrics],
+        "warnings": list(warnings),
+        "versions": {name: version(name) for name in ("scorefold", "torch", "transformers", "peft")},
+    }
 
 
 def _json_ready(figures: dict[str, Any]) -> dict[str, Any]:
