@@ -66,7 +66,8 @@ UPDATE incoming_human SET
     reason = CASE WHEN submission_id IS NULL THEN 'unknown_submission' ELSE reason END,
     detail = CASE WHEN submission_id IS NULL
                   THEN format('no submission with response %s attempt %s', response_id, attempt)
-                  ELSE format('response %s attempt %s, trait %s, level %s', response_id, attempt, trait, level)
+                  ELSE format('response %s attempt %s, trait %s, level %s', response_id, attempt, trait,
+                              level)
              END
 WHERE detail IS NULL AND (reason IS NOT NULL OR submission_id IS NULL)
 """

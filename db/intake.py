@@ -90,7 +90,8 @@ _SAME_FILE = """
 UPDATE incoming i
 SET reason = CASE WHEN i.content_sha256 = f.content_sha256 THEN 'repeated' ELSE 'conflict' END,
     detail = format('response %s attempt %s stands in line %s %s', i.response_id, i.attempt, f.line,
-                    CASE WHEN i.content_sha256 = f.content_sha256 THEN 'already' ELSE 'with other content' END)
+                    CASE WHEN i.content_sha256 = f.content_sha256 THEN 'already'
+                         ELSE 'with other content' END)
 FROM (SELECT DISTINCT ON (response_id, attempt) response_id, attempt, line, content_sha256
       FROM incoming WHERE reason IS NULL ORDER BY response_id, attempt, line) f
 WHERE i.reason IS NULL AND f.response_id = i.response_id AND f.attempt = i.attempt AND f.line <> i.line
@@ -98,7 +99,8 @@ WHERE i.reason IS NULL AND f.response_id = i.response_id AND f.attempt = i.attem
 
 _STUDENTS = """
 INSERT INTO pii.student (source, source_student_id)
-SELECT DISTINCT CAST(:source AS text), student_id FROM incoming WHERE reason IS NULL AND student_id IS NOT NULL
+SELECT DISTINCT CAST(:source AS text), student_id FROM incoming
+WHERE reason IS NULL AND student_id IS NOT NULL
 ON CONFLICT DO NOTHING
 """
 
@@ -124,7 +126,8 @@ _KNOWN_BEFORE = """
 UPDATE incoming i
 SET reason = CASE WHEN s.content_sha256 = i.content_sha256 THEN 'repeated' ELSE 'conflict' END,
     detail = format('response %s attempt %s is in the ledger %s', i.response_id, i.attempt,
-                    CASE WHEN s.content_sha256 = i.content_sha256 THEN 'already' ELSE 'with other content' END)
+                    CASE WHEN s.content_sha256 = i.content_sha256 THEN 'already'
+                         ELSE 'with other content' END)
 FROM ingest.submission s
 WHERE i.reason IS NULL AND s.source = :source AND s.response_id = i.response_id AND s.attempt = i.attempt
   AND (s.batch_id IS DISTINCT FROM :batch_id OR s.content_sha256 <> i.content_sha256)

@@ -1,4 +1,4 @@
-"""The ledger protocol: claim, renew, finish, give back, fail, sweep. Each is one statement or one transaction.
+"""The ledger protocol: claim, renew, finish, give back, fail, sweep; each in one transaction.
 
 A message from the broker is a hint; what has been accepted and what is done is said here only.
 Delivery is at least once; the effect is exactly once, because `finish` is fenced by the claim's token.
@@ -147,7 +147,8 @@ WITH back AS (
     RETURNING submission_id, state, num_solo_attempts
 ), set_aside AS (
     INSERT INTO ingest.quarantine (submission_id, door, reason, detail)
-    SELECT submission_id, 'worker', :reason, format('%s attempts alone; the last: %s', num_solo_attempts, :detail)
+    SELECT submission_id, 'worker', :reason,
+           format('%s attempts alone; the last: %s', num_solo_attempts, CAST(:detail AS text))
     FROM back WHERE state = 'quarantined'
 )
 SELECT count(*) FILTER (WHERE state = 'ready') AS num_ready,
@@ -290,7 +291,7 @@ def sweep(connection: Connection, *, policy: LeasePolicy, max_leases: int = 200)
 
 
 def take_due(connection: Connection, *, stale_s: float, max_rows: int = 50_000) -> list[tuple[int, str]]:
-    """Mark as dispatched, and return, what waits for a message: never sent, or sent so long ago as to be lost.
+    """Mark as dispatched, and return, what needs a message: never sent, or sent long enough ago to be lost.
 
     Returns:
         Pairs of submission id and item id, in the order of submission.

@@ -1,4 +1,4 @@
-"""Items, extractors, scorers and the aliases that say which scorer serves; every move of an alias is audited."""
+"""Items, extractors, scorers, and the aliases that say which scorer serves; every move is audited."""
 
 from __future__ import annotations
 
@@ -239,6 +239,15 @@ def promote(connection: Connection, scorer_ids: Sequence[int], *, actor: str, re
         values,
     )
     return epoch
+
+
+def has_champion(connection: Connection, item_id: str) -> bool:
+    """Whether an item is served."""
+    found = connection.execute(
+        text("SELECT 1 FROM model.alias WHERE item_id = :item_id AND alias = 'champion'"),
+        {"item_id": item_id},
+    )
+    return found.first() is not None
 
 
 def epoch(connection: Connection) -> int:

@@ -1,1 +1,1 @@
-"""The flow: composes the model core and the tables. events -> router -> ledger -> batcher -> engine -> writer."""
+"""The flow composes the model core and the tables: router -> ledger -> batcher -> engine -> writer."""

@@ -1,4 +1,4 @@
-"""The Celery application and what we say to the broker. With `workers.consumer`, the only rooms that know Celery.
+"""The Celery application and what we say to the broker; only this room and `consumer` know Celery.
 
 Redis keys: `<prefix>.shard.<n>` (list, one a shard), `<prefix>.nightly` (list), and kombu's own
 `unacked`, `unacked_index`, `_kombu.binding.*`. Losing any of them loses nothing: Postgres is the ledger.

@@ -19,7 +19,7 @@ from db.session import make_engine
 from scoring.errors import FatalError, InvalidInputError, ScorefoldError
 from workers.app import BrokerPublisher, make_app, nightly_queue, shard_queue
 from workers.batcher import Batcher
-from workers.dispatch import Dispatcher, DispatchPolicy
+from workers.dispatch import Dispatcher, dispatch_policy
 from workers.events import NIGHTLY_TASK, SCORE_TASK, decode_work
 from workers.housekeeping import Rounds, heartbeat, repair
 from workers.nightly import run_nightly
@@ -72,16 +72,6 @@ def lease_policy(settings: Settings) -> LeasePolicy:
         lease_s=settings.worker.lease_s,
         backoff_s=settings.worker.backoff_s,
         max_solo_attempts=settings.worker.max_solo_attempts,
-    )
-
-
-def dispatch_policy(settings: Settings) -> DispatchPolicy:
-    """The dispatch as set."""
-    return DispatchPolicy(
-        num_shards=settings.broker.num_shards,
-        max_ids=settings.worker.max_ids_per_message,
-        stale_s=settings.worker.stale_s,
-        idle_stale_s=settings.worker.idle_stale_s,
     )
 
 
@@ -142,7 +132,7 @@ def _offer_tasks(app: Celery, station: Station) -> None:
         try:
             station.pipeline.process(decode_work(payload).ids)
         except InvalidInputError as error:
-            log.error("message_refused", reason=str(error))
+            log.warning("message_refused", reason=str(error))
         except FatalError as error:
             log.critical("worker_ends", reason=str(error), exit_code=error.exit_code)
             os._exit(error.exit_code)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine as Database
 
+    from workers.settings import Settings
+
 log = get_logger("dispatch")
 
 
@@ -46,6 +48,16 @@ class DispatchPolicy:
     stale_s: float
     idle_stale_s: float
     max_rows: int = 50_000
+
+
+def dispatch_policy(settings: Settings) -> DispatchPolicy:
+    """The dispatch as set."""
+    return DispatchPolicy(
+        num_shards=settings.broker.num_shards,
+        max_ids=settings.worker.max_ids_per_message,
+        stale_s=settings.worker.stale_s,
+        idle_stale_s=settings.worker.idle_stale_s,
+    )
 
 
 class Dispatcher:

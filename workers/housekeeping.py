@@ -1,4 +1,4 @@
-"""What every worker does beside scoring: prolong leases, repair what was lost, follow promotions, watch itself."""
+"""What a worker does beside scoring: prolong leases, repair losses, follow promotions, watch itself."""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from db import ledger
-from db.ledger import Claim
 from scoring.errors import DatabaseUnavailableError, FatalError, PermanentError, TransientError
 from scoring.text import condition_code
 from scoring.types import Requests, ScorerKey
@@ -23,12 +22,12 @@ from workers.turnstile import Turnstile
 from workers.writer import ScoreSheet, database_errors, patiently
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from sqlalchemy import Engine as Database
 
-    from db.ledger import LeasePolicy
+    from db.ledger import Claim, LeasePolicy
     from db.registry import Serving
     from workers.batcher import Batcher
     from workers.roster import Roster, RosterKeeper
@@ -222,8 +221,7 @@ class Pipeline:
 
         self._at_leisure(step)
 
-    def _at_leisure(self, step: object) -> None:
-        assert callable(step)
+    def _at_leisure(self, step: Callable[[], None]) -> None:
         try:
             patiently(step, give_up_after_s=10.0, stop=self._stopping.is_set)
         except DatabaseUnavailableError as error:

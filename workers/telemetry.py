@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
     from workers.settings import TelemetrySettings
 
 
@@ -22,10 +24,16 @@ def configure_logging(settings: TelemetrySettings) -> None:
         structlog.processors.format_exc_info,
     ]
     renderer: Any = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False)
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=False, event_key="action")
     )
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            *shared,
+            structlog.processors.EventRenamer("action"),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(_level(settings)),
         cache_logger_on_first_use=True,
@@ -53,7 +61,7 @@ def _level(settings: TelemetrySettings) -> int:
     return int(logging.getLevelNamesMapping()[settings.log_level.upper()])
 
 
-def _name_foreign(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _name_foreign(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     # Libraries do not say an action: theirs is the name of the logger.
     record = event.get("_record")
     event.setdefault("action", getattr(record, "name", "library"))

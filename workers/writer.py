@@ -1,10 +1,9 @@
-"""Scores and condition codes become rows; database errors become ours; trouble with Postgres is waited out."""
+"""Scores and condition codes become rows; database errors become ours; an absent Postgres is waited for."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,7 +14,7 @@ from scoring.errors import DatabaseUnavailableError
 from workers.telemetry import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from db.registry import Serving
     from scoring.types import ConditionCode, ItemSpec, Scores

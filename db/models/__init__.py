@@ -1,11 +1,11 @@
-"""All tables, one file a schema. SQLModel does not validate tables: borders validate, CHECKs repeat the rules."""
+"""All tables, one file a schema. SQLModel does not validate them: borders do, and CHECKs repeat the rules."""
 
 from db.models.ingest import BatchRow, LeaseRow, QuarantineRow, RejectRow, SubmissionRow, WorkRow
 from db.models.model import AliasRow, EpochRow, ExtractorRow, ItemRow, ScorerRow, TrainingRunRow, TraitRow
 from db.models.ops import RunRow
 from db.models.pii import StudentRow
-from db.models.score import AuditRow, HumanScoreRow, MachineScoreRow
 from db.models.schema import metadata
+from db.models.score import AuditRow, HumanScoreRow, MachineScoreRow
 
 __all__ = [
     "AliasRow",

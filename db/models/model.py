@@ -1,4 +1,4 @@
-"""Schema `model`: items and traits, and what scores them. Extractors and scorers are immutable; aliases move."""
+"""Schema `model`: items, and what scores them. Extractors and scorers are immutable; aliases move."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    REAL,
     BigInteger,
     CheckConstraint,
     Column,
     ForeignKey,
     ForeignKeyConstraint,
     Integer,
-    REAL,
     SmallInteger,
     Text,
     UniqueConstraint,

@@ -1,4 +1,4 @@
-"""Schema `ops`: scheduled runs. The unique (kind, period) makes a nightly run single, however many beats tick."""
+"""Schema `ops`: scheduled runs; (kind, period) makes a nightly run single, however many beats tick."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all tables share: metadata with names for every constraint, the schemas, and the column shapes in use."""
+"""What all tables share: named constraints, the schemas, and the column shapes in use."""
 
 from __future__ import annotations
 

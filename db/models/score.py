@@ -22,6 +22,7 @@ from sqlmodel import Field, SQLModel
 
 from db.models.schema import json_column, key_column, one_of, text_column, time_column
 
+PURPOSES = ("appeal", "adjudication", "second", "read_behind", "first", "training")
 CONDITION_CODES = ("blank", "too_short", "copied_prompt", "refused", "wrong_language", "not_text")
 
 
@@ -65,7 +66,7 @@ class HumanScoreRow(SQLModel, table=True):
     __tablename__ = "human_score"
     __table_args__ = (
         UniqueConstraint("submission_id", "trait", "purpose", "rater"),
-        one_of("purpose", "appeal", "adjudication", "second", "read_behind", "first", "training"),
+        one_of("purpose", *PURPOSES),
         one_of("condition_code", *CONDITION_CODES),
         CheckConstraint("(level IS NULL) <> (condition_code IS NULL)", name="level_or_code"),
         {"schema": "score"},

@@ -18,10 +18,11 @@ from workers.importers.fields import (
     optional_identifier,
     whole_number,
 )
-from workers.importers.files import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from workers.importers.files import Record
 
 SUBMISSION_FIELDS = ("response_id", "item_id", "text")
 LABELLED_FIELDS = ("item_id", "text")
@@ -107,7 +108,9 @@ def _labelled(record: Record, traits: Mapping[str, Sequence[str]], max_text_char
     levels = _levels(fields)
     if "" in levels:
         if len(names) > 1:
-            raise FieldFault("trait_missing", f"item {item_id} has {len(names)} traits: name them in `scores`")
+            raise FieldFault(
+                "trait_missing", f"item {item_id} has {len(names)} traits: name them in `scores`"
+            )
         levels = {names[0]: levels[""]}
     if levels.keys() != set(names):
         raise FieldFault("wrong_traits", f"item {item_id} has the traits {', '.join(names)}")

@@ -6,10 +6,7 @@ Faults of the file as a whole are errors; faults of a record become a `RejectedR
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from db.intake import RejectedRow
@@ -17,7 +14,9 @@ from scoring.errors import InvalidInputError
 from workers.importers import delimited, jsonlines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    import io
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 _CHUNK_BYTES = 1 << 20
 _UTF8_BOM = b"\xef\xbb\xbf"

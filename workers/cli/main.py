@@ -1,0 +1,56 @@
+"""Puts the verbs together, and turns every foreseen error into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from scoring.errors import FatalError, InvalidInputError, ScorefoldError, TransientError
+
+app = typer.Typer(
+    name="scorefold",
+    help=(
+        "Score short student answers with one shared encoder and a small adapter per item.\n\n"
+        "First steps: `scorefold demo`; or `up`, `items load`, `train`, `worker` and `submit`."
+    ),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 refused, 2 wrong usage, 3 done but some rows were refused,"
+    " 69 a server of ours cannot start, 75 a server does not answer (try again), 78 wrong settings.",
+)
+
+_TRY_AGAIN = 75
+
+
+def main() -> None:
+    """Run one verb."""
+    from workers.cli import demo, flow, items, processes, services, training  # noqa: F401 (add verbs)
+
+    try:
+        app()
+    except ScorefoldError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def exit_code(error: ScorefoldError) -> int:
+    """The process's answer to an error."""
+    if isinstance(error, FatalError):
+        return error.exit_code
+    return _TRY_AGAIN if isinstance(error, TransientError) else 1
+
+
+def parse_only(pairs: list[str] | None) -> dict[str, str] | None:
+    """Read `name=value` filters.
+
+    Raises:
+        InvalidInputError: one has no `=`.
+    """
+    wrong = [pair for pair in pairs or [] if "=" not in pair]
+    if wrong:
+        raise InvalidInputError(f"--only {wrong[0]}: write name=value, for instance --only fold=test")
+    return dict(pair.split("=", 1) for pair in pairs) if pairs else None

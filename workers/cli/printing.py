@@ -1,0 +1,90 @@
+"""What verbs print: a table or a sentence for people, one JSON value for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import date
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+console = Console()
+#: Progress and remarks: standard output stays clean for what was asked for.
+remarks = Console(stderr=True)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON value on one line."""
+    console.file.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
+    console.file.flush()
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None
+) -> None:
+    """Print a table; numbers stand to the right."""
+    filled = [[_cell(value) for value in row] for row in rows]
+    numeric = [all(_is_number(row[at]) for row in filled) for at in range(len(columns))]
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name, right in zip(columns, numeric, strict=True):
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for row in filled:
+        table.add_row(*row)
+    console.print(table)
+
+
+def progress_bar(*, unit: str = "") -> Progress:
+    """A progress bar on standard error; silent where that is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn() if unit else TaskProgressColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        console=remarks,
+        disable=not remarks.is_terminal,
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value)
+
+
+def _is_number(cell: str) -> bool:
+    return cell == "-" or cell.replace(".", "", 1).replace("-", "", 1).replace(",", "").rstrip("%").isdigit()
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Path | UUID):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, set | frozenset | tuple):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

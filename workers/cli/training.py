@@ -1,0 +1,105 @@
+"""The verb train."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workers.cli.main import app, parse_only
+from workers.cli.printing import console, print_json, print_table, progress_bar, remarks
+
+if TYPE_CHECKING:
+    from workers.training import TrainedItem
+
+
+@app.command()
+def train(
+    file: Annotated[Path, typer.Argument(help="human-scored answers, CSV or JSON lines")],
+    item: Annotated[list[str] | None, typer.Option(help="only this item; may be repeated")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="only rows with name=value")] = None,
+    promote: Annotated[
+        bool | None,
+        typer.Option(
+            "--promote/--no-promote",
+            help="make the new scorers champions, or not; by default only where there is none",
+        ),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="passes over the answers at most")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="seed of all draws")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Fine-tune an adapter and a head per item on human-scored answers, and register the scorers.
+
+    Rows have item_id, text and score (or scores by trait); a `fold` column (train, validation, test) is
+    kept to, else 80/10/10 is drawn so that equal answers never fall on two sides.
+    """
+    from db import registry
+    from db.session import make_engine
+    from scoring.config import TrainingConfig
+    from workers.places import database_url
+    from workers.settings import load_settings
+    from workers.training import read_training_data, train_items
+    from workers.writer import database_errors
+
+    settings = load_settings()
+    database = make_engine(database_url(settings))
+    with database_errors(), database.connect() as connection:
+        items = registry.load_items(connection)
+    data = read_training_data(file, items, settings, only=parse_only(only), wanted=item or ())
+    for row in data.rejected[:20]:
+        remarks.print(f"{file}: line {row.line}: {row.detail} ({row.reason})", style="yellow")
+    config = TrainingConfig()
+    config = replace(
+        config, max_epochs=epochs or config.max_epochs, seed=config.seed if seed is None else seed
+    )
+    trained = []
+    with progress_bar(unit="epochs") as bar:
+        total = bar.add_task("training", total=len(data.answers) * config.max_epochs)
+
+        def told(item_id: str, num_done: int, num_epochs: int) -> None:
+            start = len(trained) * num_epochs
+            bar.update(total, completed=start + num_done, description=f"training {item_id}")
+
+        for one in train_items(
+            database, data, settings, config=config, promote=promote, num_threads=threads, progress=told
+        ):
+            trained.append(one)
+            bar.update(total, completed=len(trained) * config.max_epochs)
+    _show(trained, as_json=as_json)
+    raise typer.Exit(3 if data.rejected or any(one.error for one in trained) else 0)
+
+
+def _show(trained: list[TrainedItem], *, as_json: bool) -> None:
+    if as_json:
+        print_json(trained)
+        return
+    rows: list[tuple[object, ...]] = []
+    for one in trained:
+        if one.report is None:
+            continue
+        report, role = one.report, "champion" if one.is_champion else "registered"
+        rows.extend(
+            (
+                one.item_id,
+                m.trait,
+                report.num_train,
+                m.num_answers,
+                m.qwk,
+                m.accuracy,
+                m.macro_f1,
+                one.scorer_id,
+                role,
+            )
+            for m in report.metrics
+        )
+    print_table(("item", "trait", "train", "test", "QWK", "accuracy", "F1", "scorer", "as"), rows)
+    qwks = [row[4] for row in rows if isinstance(row[4], float) and row[4] == row[4]]
+    if qwks:
+        console.print(f"mean QWK {sum(qwks) / len(qwks):.3f} on held-out answers")
+    for one in trained:
+        if one.error is not None:
+            remarks.print(f"error: {one.item_id}: {one.error}", style="red")

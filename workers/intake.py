@@ -1,0 +1,125 @@
+"""A file becomes submissions: read, judged and committed as one transaction, then dispatched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from db import humans, intake
+from scoring.errors import InvalidInputError
+from workers.importers import answers, files
+from workers.writer import database_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from sqlalchemy import Engine as Database
+
+    from db.humans import HumanReport
+    from db.intake import IntakeReport
+    from workers.settings import IntakeSettings
+
+
+Mode = Literal["accept", "strict", "dry_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class HumanOrigin:
+    """Whose scores a file holds, and of whose answers."""
+
+    source: str
+    rater: str
+    purpose: str
+
+
+def submit_file(
+    database: Database,
+    path: Path,
+    *,
+    source: str,
+    limits: IntakeSettings,
+    only: Mapping[str, str] | None = None,
+    mode: Mode = "accept",
+    progress: Callable[[int], None] | None = None,
+) -> IntakeReport:
+    """Accept a file's answers into the ledger; the same file again adds nothing.
+
+    Args:
+        database: the ledger.
+        path: CSV or JSON lines.
+        source: where the file comes from; part of every submission's key.
+        limits: what the door accepts.
+        only: take rows whose field has this value.
+        mode: accept the rows that can be; refuse the whole file if one cannot ("strict"); or judge every
+            row and undo ("dry_run").
+        progress: told how many bytes have been read.
+
+    Raises:
+        InvalidInputError: the file as a whole cannot be taken, or in strict mode a row is refused.
+        DatabaseUnavailableError: Postgres does not answer; nothing was accepted.
+    """
+    file = files.inspect(path)
+    header = intake.FileHeader(source, path.name, file.file_format, file.sha256, file.num_bytes)
+    records = files.read_records(
+        file,
+        required=answers.SUBMISSION_FIELDS,
+        max_line_bytes=limits.max_line_bytes,
+        only=only,
+        progress=progress,
+    )
+    rows = answers.submissions(records, max_text_chars=limits.max_text_chars)
+    with database_errors(), database.connect() as connection:
+        report = intake.accept_file(connection, header, rows)
+        _refuse_empty(path, report.num_rows, only)
+        if mode == "strict" and report.examples:
+            first = report.examples[0]
+            raise InvalidInputError(
+                f"{path}: line {first.line}: {first.detail} ({first.reason});"
+                f" nothing accepted, {report.num_rejected + report.num_conflicts} row(s) refused"
+            )
+        if mode != "dry_run":
+            connection.commit()
+    return report
+
+
+def import_human_scores(
+    database: Database,
+    path: Path,
+    *,
+    origin: HumanOrigin,
+    limits: IntakeSettings,
+    only: Mapping[str, str] | None = None,
+    dry_run: bool = False,
+) -> HumanReport:
+    """Accept human scores of known submissions; the same file again adds nothing.
+
+    Raises:
+        InvalidInputError: the file as a whole cannot be taken.
+        DatabaseUnavailableError: Postgres does not answer; nothing was accepted.
+    """
+    file = files.inspect(path)
+    records = files.read_records(
+        file, required=answers.HUMAN_FIELDS, max_line_bytes=limits.max_line_bytes, only=only
+    )
+    with database_errors(), database.connect() as connection:
+        report = humans.accept_human_scores(
+            connection,
+            answers.human_scores(records),
+            source=origin.source,
+            rater=origin.rater,
+            purpose=origin.purpose,
+        )
+        _refuse_empty(path, report.num_rows, only)
+        if not dry_run:
+            connection.commit()
+    return report
+
+
+def _refuse_empty(path: Path, num_rows: int, only: Mapping[str, str] | None) -> None:
+    if num_rows:
+        return
+    if only:
+        wanted = ", ".join(f"{name}={value}" for name, value in only.items())
+        raise InvalidInputError(f"{path}: no row has {wanted}")
+    raise InvalidInputError(f"{path}: the file has a header and no rows")
