@@ -96,23 +96,6 @@ def test_the_worker_reserves_a_gpu_and_the_cpu_worker_none(compose: dict[str, An
     assert compose["services"]["worker-cpu"]["profiles"] == ["cpu"]
 
 
-def test_commands_are_verbs_of_the_cli(compose: dict[str, Any], dockerfile: str) -> None:
-    import typer.main
-
-    from workers.cli import app
-
-    verbs = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-    used = {compose["services"][name]["command"][0] for name in SCOREFOLD_SERVICES}
-    used |= {
-        service["healthcheck"]["test"][2]
-        for service in compose["services"].values()
-        if service.get("healthcheck", {}).get("test", [])[1:2] == ["scorefold"]
-    }
-    used.add(re.search(r'^CMD \["(\w+)"\]', dockerfile, re.MULTILINE)[1])
-    assert used == {"migrate", "worker", "beat", "health"}
-    assert used <= verbs
-
-
 def test_the_image_is_built_from_what_the_context_holds_and_does_not_run_as_root(dockerfile: str) -> None:
     ignored, *allowed = [
         line for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] in "*!"

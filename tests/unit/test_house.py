@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
+import pkgutil
 import re
 import subprocess
 import sys
@@ -13,6 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import typer.main
+import yaml
+
+import workers.cli
+from workers.settings import environment_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +129,8 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
 
 def verbs() -> Iterator[str]:
     """Every command of the CLI as it is typed, such as "scorefold items load"."""
-    from workers.cli import app
+    for module in pkgutil.iter_modules(workers.cli.__path__, "workers.cli."):
+        importlib.import_module(module.name)  # each adds its verbs
 
     def walk(command: object, typed: str) -> Iterator[str]:
         below = getattr(command, "commands", None)
@@ -134,7 +141,7 @@ def verbs() -> Iterator[str]:
             if not child.hidden:
                 yield from walk(child, f"{typed} {name}")
 
-    return walk(typer.main.get_command(app), "scorefold")
+    return walk(typer.main.get_command(workers.cli.app), "scorefold")
 
 
 def test_readme_names_every_verb() -> None:
@@ -144,9 +151,18 @@ def test_readme_names_every_verb() -> None:
     assert [verb for verb in typed if not re.search(rf"{re.escape(verb)}\b", readme)] == []
 
 
-def test_readme_names_every_setting() -> None:
-    from workers.settings import environment_names
+def test_containers_run_verbs_that_exist() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    ours = [service for service in services.values() if "scorefold" in service["image"]]
+    used = {service["command"][0] for service in ours}
+    used |= {service["healthcheck"]["test"][2] for service in ours if "healthcheck" in service}
+    dockerfile = (ROOT / "workers" / "Dockerfile").read_text(encoding="utf-8")
+    used |= set(re.findall(r'^CMD \["(\w+)"\]', dockerfile, re.MULTILINE))
+    assert used == {"migrate", "worker", "beat", "health"}
+    assert {f"scorefold {verb}" for verb in used} <= set(verbs())
 
+
+def test_readme_names_every_setting() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     names = environment_names()
     assert "SCOREFOLD_DATABASE__URL" in names
