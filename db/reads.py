@@ -46,6 +46,20 @@ class ItemSummary:
     exact: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class BatchTotals:
+    """One batch in numbers, as the end of a night wants them."""
+
+    submissions: int
+    scored: int
+    quarantined: int
+    rejected: int
+    items: int
+    extractors: int
+    #: From the first message sent to the last score written; the workers' start is in it.
+    answers_per_s: float
+
+
 def batches(connection: Connection, *, batch_id: int | None = None, limit: int = 10) -> list[BatchProgress]:
     """The newest batches, or one."""
     rows = connection.execute(
@@ -75,6 +89,32 @@ def scores(
         {"batch_id": batch_id, "item_id": item_id, "limit": limit},
     )
     return [dict(row._mapping) for row in rows]
+
+
+def totals(connection: Connection, *, batch_id: int) -> BatchTotals:
+    """Count one batch, straight from the tables."""
+    row = connection.execute(
+        text("""
+            SELECT count(*) AS submissions,
+                   count(*) FILTER (WHERE w.state = 'done') AS scored,
+                   count(*) FILTER (WHERE w.state = 'quarantined') AS quarantined,
+                   (SELECT num_rejected + num_conflicts FROM ingest.batch WHERE batch_id = :batch_id)
+                       AS rejected,
+                   count(DISTINCT s.item_id) AS items,
+                   (SELECT count(DISTINCT c.extractor_id)
+                    FROM score.machine_score m JOIN model.scorer c USING (scorer_id)
+                    JOIN ingest.submission t ON t.submission_id = m.submission_id
+                    WHERE t.batch_id = :batch_id) AS extractors,
+                   extract(epoch FROM max(w.finished_at) - min(w.dispatched_at)) AS seconds
+            FROM ingest.submission s JOIN ingest.work w USING (submission_id)
+            WHERE s.batch_id = :batch_id
+        """),
+        {"batch_id": batch_id},
+    ).one()
+    values = row._asdict()
+    seconds = float(values.pop("seconds") or 0.0)
+    speed = round(row.scored / seconds, 1) if seconds > 0 else 0.0
+    return BatchTotals(**values, answers_per_s=speed)
 
 
 def summary(connection: Connection, *, batch_id: int) -> list[ItemSummary]:

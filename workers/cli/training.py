@@ -56,7 +56,7 @@ def train(
     config = replace(
         config, max_epochs=epochs or config.max_epochs, seed=config.seed if seed is None else seed
     )
-    trained = []
+    trained: list[TrainedItem] = []
     with progress_bar(unit="epochs") as bar:
         total = bar.add_task("training", total=len(data.answers) * config.max_epochs)
 

@@ -1,0 +1,187 @@
+"""A night from nothing: servers, items, training, two workers, a file of answers, human scores, a report.
+
+Everything here is what a user would do by hand with the command line, in the same order.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from db import migrate, reads, registry
+from db.session import make_engine
+from scoring.config import TrainingConfig
+from workers import places
+from workers.app import BrokerPublisher, make_app
+from workers.demo.corpus import write_corpus
+from workers.demo.fleet import running_workers
+from workers.dispatch import Dispatcher, dispatch_policy
+from workers.embedded import services
+from workers.intake import HumanOrigin, import_human_scores, submit_file
+from workers.items import read_items
+from workers.training import read_training_data, train_items
+from workers.watch import wait_for_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sqlalchemy import Engine as Database
+
+    from db.reads import BatchTotals, ItemSummary
+    from workers.demo.corpus import CorpusFiles
+    from workers.settings import Settings
+
+_CORPUS_SEED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSize:
+    """How much there is to learn from and to score."""
+
+    num_history_per_item: int = 240
+    num_nightly: int = 3200
+    num_workers: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """What one demo night gave; every number is read back from Postgres."""
+
+    batch_id: int
+    totals: BatchTotals
+    items: list[ItemSummary]
+    seconds: float
+
+
+class Stage:
+    """Tells what the demo is doing: a headline for each step, and progress inside it."""
+
+    def __init__(self, headline: Callable[[str], None], progress: Callable[[int, int], None]) -> None:
+        self.headline = headline
+        self.progress = progress
+
+
+def run_demo(settings: Settings, size: DemoSize, stage: Stage) -> DemoResult:
+    """Run one demo night; run again, it is the next night, and what was trained is kept.
+
+    Args:
+        settings: the home folder holds everything; servers named in the settings are used instead.
+        size: answers and workers.
+        stage: where the progress goes.
+
+    Raises:
+        ScorefoldError: a step failed; one line says which and why.
+    """
+    started = time.monotonic()
+    if places.needs_embedded(settings):
+        stage.headline("starting Postgres and Redis")
+        services.up(settings.home.path)
+    url = places.database_url(settings)
+    migrate.upgrade(url)
+    database = make_engine(url, statement_timeout_s=None)
+    night = _next_night(database)
+    folder = settings.home.path / f"night-{night}"
+    stage.headline(f"writing night {night}: {size.num_nightly} answers of made-up students to {folder}")
+    corpus = write_corpus(
+        folder,
+        seed=_CORPUS_SEED + night,
+        num_history_per_item=size.num_history_per_item,
+        num_nightly=size.num_nightly,
+    )
+    _load_items(database, corpus)
+    _train_missing(database, corpus, settings, stage)
+    batch_id = _score_night(database, corpus, settings, size, stage, source=f"night-{night}")
+    with database.connect() as connection:
+        totals = reads.totals(connection, batch_id=batch_id)
+        items = reads.summary(connection, batch_id=batch_id)
+    return DemoResult(batch_id, totals, items, time.monotonic() - started)
+
+
+def last_line(result: DemoResult) -> dict[str, float]:
+    """The one JSON object that ends the demo."""
+    qwks = [item.qwk for item in result.items if item.qwk is not None]
+    totals = asdict(result.totals)
+    return {
+        **totals,
+        "mean_qwk": round(sum(qwks) / len(qwks), 4) if qwks else float("nan"),
+        "seconds": round(result.seconds, 1),
+    }
+
+
+def _next_night(database: Database) -> int:
+    with database.connect() as connection:
+        return 1 + sum(batch.source.startswith("night-") for batch in reads.batches(connection, limit=10_000))
+
+
+def _load_items(database: Database, corpus: CorpusFiles) -> None:
+    with database.begin() as connection:
+        registry.save_items(connection, read_items(corpus.items))
+
+
+def _train_missing(database: Database, corpus: CorpusFiles, settings: Settings, stage: Stage) -> None:
+    with database.connect() as connection:
+        items = registry.load_items(connection)
+        missing = [item_id for item_id in items if not registry.has_champion(connection, item_id)]
+    if not missing:
+        stage.headline("all items have a scorer from an earlier night")
+        return
+    stage.headline(f"training an adapter and a head for each of {len(missing)} items")
+    data = read_training_data(corpus.history, items, settings, wanted=missing)
+    config = TrainingConfig()
+    done = 0
+
+    def told(_item_id: str, epoch: int, num_epochs: int) -> None:
+        stage.progress(done * num_epochs + epoch, len(missing) * num_epochs)
+
+    for _ in train_items(database, data, settings, config=config, progress=told):
+        done += 1
+        stage.progress(done * config.max_epochs, len(missing) * config.max_epochs)
+
+
+def _score_night(
+    database: Database,
+    corpus: CorpusFiles,
+    settings: Settings,
+    size: DemoSize,
+    stage: Stage,
+    *,
+    source: str,
+) -> int:
+    with ExitStack() as stack:
+        stage.headline(f"starting {size.num_workers} workers")
+        fleet = stack.enter_context(running_workers(settings, num_workers=size.num_workers))
+        stage.headline("submitting the night's file")
+        report = submit_file(database, corpus.nightly, source=source, limits=settings.intake)
+        publisher = BrokerPublisher(make_app(settings), settings)
+        Dispatcher(database, publisher, dispatch_policy(settings)).dispatch()
+        stage.headline(f"scoring {report.num_accepted} answers")
+        wait_for_batch(
+            database, batch_id=report.batch_id, on_progress=stage.progress, check=fleet.require_alive
+        )
+    stage.headline("taking in the human scores of that night")
+    import_human_scores(
+        database,
+        corpus.nightly_human,
+        origin=HumanOrigin(source, rater="demo readers", purpose="first"),
+        limits=settings.intake,
+    )
+    return report.batch_id
+
+
+def try_lines(settings: Settings, batch_id: int) -> tuple[list[str] | None, list[str]]:
+    """A psql line (where the servers are ours) and three SELECTs that work on this night."""
+    psql = services.psql_command(settings.home.path) if settings.database.url is None else None
+    return psql, [
+        f"SELECT * FROM grader.batches WHERE batch_id = {batch_id};",
+        "SELECT item_id, trait, num_pairs, round(qwk::numeric, 3) AS qwk FROM grader.agreement ORDER BY qwk;",
+        f"""SELECT response_id, item_id, trait, level, given_by, confidence FROM grader.scores
+            WHERE batch_id = {batch_id} AND needs_review ORDER BY confidence NULLS FIRST LIMIT 10;""",
+    ]
+
+
+def worker_log(settings: Settings) -> Path:
+    """Where the demo's workers write."""
+    return settings.home.path / "logs"
