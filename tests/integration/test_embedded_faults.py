@@ -17,7 +17,6 @@ from tests.integration.embedded_processes import (
     is_root,
     processes_naming,
     run_python,
-    start_python,
     wait_until,
 )
 from workers.embedded.services import psql_command, running, up
@@ -85,15 +84,13 @@ def test_orphans_of_an_owner_without_death_signals_are_stopped(home: Path, tmp_p
 
 def test_killed_initdb_is_done_again(tmp_path: Path) -> None:
     path = tmp_path / "home"
-    starter = start_python(_UP, path)
-    wait_until((path / "postgres.partial" / "base").is_dir)
-    for pid, line in processes_naming(path).items():
-        if "embedded.supervisor" in line:
-            os.kill(pid, signal.SIGKILL)
-    starter.communicate(timeout=30)
-    assert starter.returncode != 0
-    assert not (path / "postgres").exists()
+    with subprocess.Popen([sys.executable, "-P", "-m", "workers.embedded.supervisor", path]):
+        wait_until((path / "postgres.partial" / "base").is_dir)
+        for pid, line in processes_naming(path).items():
+            if "workers.embedded.supervisor" in line:
+                os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not processes_naming(path))
+    assert not (path / "postgres").exists()
     with running(path):
         assert not (path / "postgres.partial").exists()
 
