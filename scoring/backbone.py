@@ -33,7 +33,7 @@ OFFSET_POSITION_FAMILIES = frozenset({"roberta", "xlm-roberta", "camembert", "mp
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Backbone:
-    """A frozen encoder in fp32 and evaluation mode, with its tokenizer.
+    """A frozen encoder in fp32 and evaluation mode, with its tokenizer; for one thread at a time.
 
     Attributes:
         name: as the user wrote it: a short name, a folder or a Hugging Face id

@@ -51,7 +51,6 @@ class HeadBank:
             )
         slot = self._pool.take()
         self._reserve(slot + 1, width)
-        self._weight[slot], self._bias[slot] = 0, 0
         self._weight[slot, :width], self._bias[slot, :width] = weight, bias
         return slot
 

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fsspec
@@ -21,7 +22,6 @@ from scoring.errors import CorruptArtifactError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 MANIFEST_FILE = "scorefold.json"
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -138,5 +138,9 @@ class Folders:
             self._fs.pipe_file(path, content)
             return
         temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-        self._fs.pipe_file(temporary, content)
-        os.replace(temporary, path)  # noqa: PTH105 (fsspec paths are strings)
+        try:
+            self._fs.pipe_file(temporary, content)
+            os.replace(temporary, path)  # noqa: PTH105 (fsspec paths are strings)
+        except OSError:
+            Path(temporary).unlink(missing_ok=True)
+            raise

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import pickle
+import resource
 import shutil
 import signal
 import subprocess
@@ -28,7 +29,7 @@ def make_extractor(seed=0, rank=2, **changes):
     values = {
         "backbone": "tiny",
         "backbone_revision": REVISION,
-        "lora": LoraShape(rank=rank, alpha=4.0),
+        "lora": LoraShape(rank=rank, alpha=4.0, target_modules=("query", "value")),
         "tensors": {
             f"{MODULE}.lora_A.weight": torch.randn(rank, 6, generator=generator),
             f"{MODULE}.lora_B.weight": torch.randn(6, rank, generator=generator),
@@ -166,7 +167,7 @@ def test_a_killed_writer_leaves_nothing_half(root):
         "    a = torch.full((2, 60_000), float(seed))\n"
         f"    tensors = {{'{MODULE}.lora_A.weight': a, '{MODULE}.lora_B.weight': a.T.contiguous()}}\n"
         "    store.write_extractor(ExtractorArtifact(backbone='tiny', backbone_revision='ab' * 32,\n"
-        "        lora=LoraShape(rank=2, alpha=4.0), tensors=tensors))\n"
+        "        lora=LoraShape(rank=2, alpha=4.0, target_modules=('query',)), tensors=tensors))\n"
     )
     writer = subprocess.Popen([sys.executable, "-c", script, str(root)])
     try:
@@ -192,6 +193,25 @@ def test_a_folder_counts_only_with_its_manifest_and_is_healed_by_writing_again(s
     (manifest.parent / "adapter_model.safetensors").write_bytes(b"damaged")
     assert store.write_extractor(make_extractor()) == extractor
     assert len(store.read_extractor(extractor).tensors) == 2
+
+
+def test_a_disk_that_fills_up_leaves_nothing_half(store, root, extractor):
+    artifact = make_scorer(extractor, lineage={"notes": "long " * 10_000})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(StoreUnavailableError, match="cannot write"):
+            store.write_scorer(artifact)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    (folder,) = (root / "scorers").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
+        "golden.safetensors",
+        "head.safetensors",
+    ]
+    assert store.write_scorer(artifact) == folder.name
+    assert store.read_scorer(ScorerKey(folder.name)).lineage == artifact.lineage
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,11 @@ SCORERS = {
     "short": ("all", (3,), "mean", 6),
     "bare": ("bare", (3,), "mean", 32),
 }
+LINEARS = {
+    "distilbert": ("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"),
+    "mpnet": ("attn.q", "attn.k", "attn.v", "attn.o", "intermediate.dense", "output.dense"),
+    "modernbert": ("Wqkv", "Wo", "Wi"),
+}
 TEXTS = tuple(
     " ".join(WORDS[(start * 7 + step * (start + 1)) % len(WORDS)] for step in range(start % 13))
     for start in range(40)
@@ -46,9 +51,7 @@ class World:
         write_encoder(folder / "encoder", family=family)
         self.backbone = Backbone.load(str(folder / "encoder"))
         self.store = ArtifactStore(folder / "store")
-        linears = (
-            BERT_LINEARS if family != "distilbert" else ("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2")
-        )
+        linears = LINEARS.get(family, BERT_LINEARS)
         qv = linears[0], linears[2]
         self.extractors = {
             "rank2": write_adapter(self.store, self.backbone, seed=1, rank=2, targets=qv),
@@ -130,7 +133,14 @@ def test_adapters_matter_in_these_tests(world):
 
 
 @pytest.mark.parametrize(
-    ("family", "forward"), [("roberta", "packed"), ("xlm-roberta", "packed"), ("distilbert", "transformers")]
+    ("family", "forward"),
+    [
+        ("roberta", "packed"),
+        ("xlm-roberta", "packed"),
+        ("distilbert", "transformers"),
+        ("mpnet", "transformers"),
+        ("modernbert", "transformers"),
+    ],
 )
 def test_other_families(tmp_path, caplog, family, forward):
     world = World(tmp_path, family)
