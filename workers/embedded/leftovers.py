@@ -10,6 +10,7 @@ import platform
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 #: Above every kernel's limit, so no process can have it.
@@ -33,12 +34,13 @@ def stop_orphan(pid: int, data: Path, stop_signal: int) -> None:
     """Stop a server of an earlier owner if `pid` is still one, told by the folder on its command line."""
     if not _serves(pid, data):
         return
-    os.kill(pid, stop_signal)
     deadline = time.monotonic() + _STOP_TIMEOUT_S
-    while _serves(pid, data):
-        if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.02)
+    with suppress(ProcessLookupError):
+        os.kill(pid, stop_signal)
+        while _serves(pid, data):
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
 
 
 def _serves(pid: int, data: Path) -> bool:

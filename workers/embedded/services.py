@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,7 +80,8 @@ def down(path: Path) -> bool:
         raise EmbeddedServiceError(
             f"the services of {home.root} belong to process {owner.pid}: stop that one"
         )
-    os.kill(owner.pid, signal.SIGTERM)
+    with suppress(ProcessLookupError):
+        os.kill(owner.pid, signal.SIGTERM)
     deadline = time.monotonic() + _DOWN_TIMEOUT_S
     while find_owner(home) == owner:
         if time.monotonic() > deadline:
