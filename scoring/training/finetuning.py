@@ -68,7 +68,7 @@ def train_item(
     data = encode_folds(item, folds, backbone=backbone, max_tokens=config.max_tokens)
     network, epochs = _fitted(item, data, backbone=backbone, config=config, progress=progress)
     decisions = _decisions(item, network, data.validation, config=config)
-    decided = decide_traits(item, network.predict(data.test.token_ids), decisions)
+    decided = decide_traits(item, network.predict(network.inputs(data.test.token_ids)), decisions)
     metrics = trait_metrics(item, decided, data.test.levels)
     lineage = _lineage(answers, data, epochs=epochs, metrics=metrics, warnings=warnings, config=config)
     extractor, scorer = store_network(
@@ -82,7 +82,7 @@ def train_item(
         backbone_revision=backbone.revision,
         rank=config.lora.rank,
         alpha=config.lora.alpha,
-        target_modules=config.lora.target_modules,
+        target_modules=network.lora_shape(config.lora).target_modules,
         extractor_num_bytes=store.num_bytes(extractor),
         num_train=len(data.train),
         num_validation=len(data.validation),
@@ -122,7 +122,7 @@ def _fitted(
 def _decisions(
     item: ItemSpec, network: ItemNetwork, validation: Examples, *, config: TrainingConfig
 ) -> dict[str, Decision]:
-    tables = split_logits(item, network.predict(validation.token_ids))
+    tables = split_logits(item, network.predict(network.inputs(validation.token_ids)))
     return {
         trait.name: fit_decision(
             tables[trait.name],

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from scoring.config import TrainingConfig
     from scoring.training.examples import Examples
-    from scoring.training.network import ItemNetwork
+    from scoring.training.network import Inputs, ItemNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +64,17 @@ def fit(
         the epochs that were run
     """
     rng = np.random.default_rng(config.seed)
-    lengths = np.array([len(ids) for ids in train.token_ids], dtype=np.int64)
-    optimizer = _optimizer(network, config)
-    scheduler = _scheduler(optimizer, math.ceil(len(train) / config.batch_size), config)
+    inputs, validation_inputs = network.inputs(train.token_ids), network.inputs(validation.token_ids)
+    descent = _Descent(network, inputs=inputs, levels=train.levels, num_levels=num_levels, config=config)
     epochs: list[Epoch] = []
-    best = math.inf
     best_state = network.trained_state()
     for number in range(1, config.max_epochs + 1):
-        batches = shuffled_batches(lengths, config.batch_size, rng=rng)
-        train_loss = _train_epoch(
-            network,
-            train,
-            batches=batches,
-            num_levels=num_levels,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            config=config,
-        )
-        validation_loss = mean_loss(network.predict(validation.token_ids), validation.levels, num_levels)
+        train_loss = descent.epoch(shuffled_batches(inputs.lengths(), config.batch_size, rng=rng))
+        validation_loss = mean_loss(network.predict(validation_inputs), validation.levels, num_levels)
         epochs.append(Epoch(number, config.max_epochs, train_loss, validation_loss))
         progress(epochs[-1])
-        if validation_loss < best:
-            best, best_state = validation_loss, network.trained_state()
+        if best_epoch(epochs) == number:
+            best_state = network.trained_state()
         elif number - best_epoch(epochs) >= config.patience:
             break
     network.restore(best_state)
@@ -102,34 +91,43 @@ def mean_loss(logits: NDArray[np.float32], levels: NDArray[np.int64], num_levels
     return float(_loss(torch.from_numpy(logits), torch.from_numpy(levels), num_levels))
 
 
-def _train_epoch(
-    network: ItemNetwork,
-    train: Examples,
-    *,
-    batches: Sequence[NDArray[np.int64]],
-    num_levels: Sequence[int],
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-    config: TrainingConfig,
-) -> float:
-    network.train()
-    device = network.head.weight.device
-    adapter, trained = (
-        network.adapter_parameters(),
-        [*network.adapter_parameters(), *network.head.parameters()],
-    )
-    total = 0.0
-    for batch in batches:
-        logits = network([train.token_ids[index] for index in batch])
-        loss = _loss(logits, torch.from_numpy(train.levels[batch]).to(device), num_levels)
-        penalty = torch.stack([weight.square().sum() for weight in adapter]).sum()
-        optimizer.zero_grad()
-        (loss + config.frobenius_penalty * penalty).backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
-        optimizer.step()
-        scheduler.step()
-        total += loss.item() * len(batch)
-    return total / len(train)
+class _Descent:
+    """Network, answers, optimizer and schedule, which advance together."""
+
+    def __init__(
+        self,
+        network: ItemNetwork,
+        *,
+        inputs: Inputs,
+        levels: NDArray[np.int64],
+        num_levels: Sequence[int],
+        config: TrainingConfig,
+    ) -> None:
+        self._network = network
+        self._inputs = inputs
+        self._levels = levels
+        self._num_levels = num_levels
+        self._config = config
+        self._adapter, self._trained = network.adapter_parameters(), network.trained_parameters()
+        self._optimizer = _optimizer(network, config)
+        self._scheduler = _scheduler(self._optimizer, math.ceil(len(levels) / config.batch_size), config)
+
+    def epoch(self, batches: Sequence[NDArray[np.int64]]) -> float:
+        """One step a batch; mean cross-entropy per answer, before each step."""
+        self._network.train()
+        return sum(self._step(batch) * len(batch) for batch in batches) / len(self._levels)
+
+    def _step(self, batch: NDArray[np.int64]) -> float:
+        logits = self._network(self._inputs, batch)
+        levels = torch.from_numpy(self._levels[batch]).to(logits.device)
+        loss = _loss(logits, levels, self._num_levels)
+        penalty = torch.stack([weight.square().sum() for weight in self._adapter]).sum()
+        self._optimizer.zero_grad()
+        (loss + self._config.frobenius_penalty * penalty).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._trained, self._config.max_grad_norm)
+        self._optimizer.step()
+        self._scheduler.step()
+        return loss.item()
 
 
 def _loss(logits: Tensor, levels: Tensor, num_levels: Sequence[int]) -> Tensor:

@@ -44,11 +44,11 @@ def store_network(
         ExtractorArtifact(
             backbone=backbone.name,
             backbone_revision=backbone.revision,
-            lora=config.lora,
+            lora=network.lora_shape(config.lora),
             tensors=network.adapter_tensors(),
         )
     )
-    golden = network.predict(backbone.encode(GOLDEN_TEXTS, config.max_tokens))
+    golden = network.predict(network.inputs(backbone.encode(GOLDEN_TEXTS, config.max_tokens)))
     scorer = ScorerArtifact(
         item=item,
         extractor=extractor,

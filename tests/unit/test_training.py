@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from scoring.training.golden import GOLDEN_TEXTS
 from scoring.types import ItemId, ItemSpec, LabelledAnswer, Trait
 from tests.unit.tiny_encoders import WORDS, store_folder, write_encoder
 
-QUICK = TrainingConfig(max_epochs=3, max_tokens=32, lora=LoraShape(rank=2, alpha=4.0))
+QUICK = TrainingConfig(max_epochs=3, max_tokens=32, num_adapted_layers=1, lora=LoraShape(rank=2, alpha=4.0))
 HOLISTIC = ItemSpec(ItemId("ice"), "Why does ice melt?", "en", (Trait("score", 3),))
 ANALYTIC = ItemSpec(ItemId("sun"), "Why?", "en", (Trait("warmth", 2), Trait("light", 2), Trait("depth", 3)))
 
@@ -59,7 +60,7 @@ def fingerprint(backbone):
 
 
 def test_training_learns_and_improves_on_chance(backbone, store):
-    config = TrainingConfig(max_epochs=12, max_tokens=32, patience=12, adapter_lr=3e-3, head_lr=1e-2)
+    config = TrainingConfig(max_epochs=10, max_tokens=32, patience=10, adapter_lr=5e-3, head_lr=1e-2)
     losses = []
     report = train_item(
         HOLISTIC, made_up(400), backbone=backbone, store=store, config=config, progress=losses.append
@@ -97,12 +98,16 @@ def test_the_backbone_survives_a_crash_in_the_middle(backbone, store):
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT asks for it itself
-def test_plain_peft_gives_the_golden_logits_from_the_files_on_disk(backbone, store):
-    report = train_item(ANALYTIC, made_up(80, item=ANALYTIC), backbone=backbone, store=store, config=QUICK)
+@pytest.mark.parametrize("num_adapted_layers", [1, 2, None])
+def test_plain_peft_gives_the_golden_logits_from_the_files_on_disk(backbone, store, num_adapted_layers):
+    config = replace(QUICK, num_adapted_layers=num_adapted_layers)
+    report = train_item(ANALYTIC, made_up(80, item=ANALYTIC), backbone=backbone, store=store, config=config)
     scorer = store.read_scorer(report.scorer_key)
     folder = f"{store_folder(store)}/extractors/{report.extractor_key}"
     encoder = PeftModel.from_pretrained(AutoModel.from_pretrained(backbone.name), folder).eval()
     assert scorer.golden_texts == GOLDEN_TEXTS
+    layers = {int(path.split(".")[2]) for path in store.read_extractor(report.extractor_key).modules()}
+    assert layers == ({1} if num_adapted_layers == 1 else {0, 1})
     with torch.inference_mode():
         for ids, golden in zip(backbone.encode(GOLDEN_TEXTS, 32), scorer.golden_logits, strict=True):
             feature = encoder(input_ids=torch.tensor([ids])).last_hidden_state[0].mean(0)
@@ -130,16 +135,14 @@ def test_same_answers_and_seed_give_the_same_scorer(backbone, store):
     second = train_item(HOLISTIC, made_up(60), backbone=backbone, store=store, config=QUICK)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert second.scorer_key == first.scorer_key
-    other_seed = TrainingConfig(max_epochs=3, max_tokens=32, lora=QUICK.lora, seed=1)
-    third = train_item(HOLISTIC, made_up(60), backbone=backbone, store=store, config=other_seed)
+    reseeded = replace(QUICK, seed=1)
+    third = train_item(HOLISTIC, made_up(60), backbone=backbone, store=store, config=reseeded)
     assert third.scorer_key != first.scorer_key
 
 
 def test_the_best_epoch_is_kept_and_patience_ends_the_run(backbone, store):
     # A rate this high makes the validation loss rise after a few epochs.
-    wild = TrainingConfig(
-        max_epochs=30, patience=2, max_tokens=32, adapter_lr=0.1, head_lr=0.3, lora=QUICK.lora
-    )
+    wild = replace(QUICK, max_epochs=30, patience=2, adapter_lr=0.1, head_lr=0.3)
     epochs = []
     report = train_item(
         HOLISTIC, made_up(60), backbone=backbone, store=store, config=wild, progress=epochs.append
