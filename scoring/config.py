@@ -14,7 +14,14 @@ class LoraShape:
 
     rank: int = 8
     alpha: float = 16.0
-    target_modules: tuple[str, ...] = ("query", "value")
+    target_modules: tuple[str, ...] = (
+        "query",
+        "key",
+        "value",
+        "attention.output.dense",
+        "intermediate.dense",
+        "output.dense",
+    )
     dropout: float = 0.1
 
 
@@ -23,6 +30,9 @@ class TrainingConfig:
     """Fine-tuning of one item's adapter and head on a frozen backbone."""
 
     lora: LoraShape = field(default_factory=LoraShape)
+    #: How many layers, from the last one down, carry the adapter; None for all. What lies below them runs
+    #: once in training, not once an epoch.
+    num_adapted_layers: int | None = 3
     pooling: Pooling = "mean"
     max_tokens: int = 128
     max_epochs: int = 6
