@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from workers.settings import TelemetrySettings
 
 
+# A verb that shows tables keeps standard output for them: until configured, warnings only.
+structlog.configure(
+    wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+)
+
+
 def configure_logging(settings: TelemetrySettings) -> None:
     """Send our lines and those of the libraries to standard error, as JSON or as words."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
