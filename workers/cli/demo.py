@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workers.cli.main import app
-from workers.cli.printing import console, print_json, print_table, progress_bar, remarks
+from workers.cli.printing import print_json, print_table, progress_bar, remark, say
 
 if TYPE_CHECKING:
     from workers.demo.run import DemoResult
@@ -21,9 +21,9 @@ def demo(
     answers: Annotated[int, typer.Option(min=100, help="answers in the night's file")] = 3200,
     workers: Annotated[int, typer.Option(min=1, help="worker processes")] = 2,
 ) -> None:
-    """Score a night of made-up answers, from an empty database to a report; needs nothing from outside.
+    """Score a night of made-up answers, from nothing to a report.
 
-    Writes to demo/ in the home folder. Run it again for the next night. The servers stay up, so that you can
+    Needs nothing from outside. Writes to demo/ in the home folder. Run it again for the next night. The servers stay up, so that you can
     look around; the last line is one JSON object.
     """
     from workers.demo.run import DemoSize, Stage, last_line, run_demo
@@ -38,7 +38,7 @@ def demo(
 
         def headline(text: str) -> None:
             bar.update(line, visible=False)
-            remarks.print(f"* {text}", highlight=False, soft_wrap=True)
+            remark(f"* {text}")
 
         def progress(done: int, total: int) -> None:
             bar.update(line, completed=done, total=total, visible=True)
@@ -65,18 +65,18 @@ def _show(settings: Settings, result: DemoResult) -> None:
         )
         for item in result.items
     ]
-    console.print()
+    say()
     print_table(("item", "trait", "answers", "codes", "review", "QWK", "exact"), rows)
     psql, selects = try_lines(settings, result.batch_id)
-    console.print("\nNow try this:\n")
+    say("\nNow try this:\n")
     home = f"SCOREFOLD_HOME__PATH={shlex.quote(str(_shown(settings.home.path)))}"
     for text in (f"{home} scorefold status", f"{home} scorefold scores --limit 5"):
-        console.print(f"  {text}", soft_wrap=True, highlight=False)
+        say(f"  {text}")
     if psql is not None:
-        console.print(f"  {shlex.join(psql)}", soft_wrap=True, highlight=False)
+        say(f"  {shlex.join(psql)}")
     for select in selects:
-        console.print(f"    {select}", soft_wrap=True, highlight=False)
-    console.print(f"  {home} scorefold down      (stops the servers)\n", soft_wrap=True, highlight=False)
+        say(f"    {select}")
+    say(f"  {home} scorefold down      (stops the servers)\n")
 
 
 def _shown(path: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workers.cli.main import app, parse_only
-from workers.cli.printing import console, print_json, print_table, progress_bar, remarks
+from workers.cli.printing import print_json, print_table, progress_bar, remark, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait", help="stay until every answer is settled")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Accept a file of answers into the ledger and send them to the workers.
+    """Accept a file of answers and send them to the workers.
 
     Columns: response_id, item_id, text; and where known attempt, student_id, submitted_at. The key
     (source, response_id, attempt) makes it idempotent: the same row again adds nothing, the same key with
@@ -84,7 +84,10 @@ def scores(
     limit: Annotated[int, typer.Option(min=1, help="rows at most")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Show current scores, or per item how many there are and how well they agree with human reads."""
+    """Show scores, or per item how well they agree.
+
+    With --summary: answers, share needing review, agreement with human reads, for each item.
+    """
     from db import reads
     from db.session import make_engine
     from scoring.errors import InvalidInputError
@@ -169,7 +172,7 @@ def import_humans(
         print_json(report)
     else:
         word = "would be" if dry_run else "are"
-        console.print(
+        say(
             f"{report.num_rows} scores read: {report.num_new} {word} new, {report.num_repeated} known,"
             f" {report.num_rejected} refused"
         )
@@ -190,7 +193,7 @@ def _dispatch(database: Database, settings: Settings) -> None:
             pass
     except BrokerUnavailableError as error:
         # Accepted is accepted: a worker's repair round sends what could not be sent now.
-        remarks.print(f"accepted, not yet sent: {error}; workers will pick it up", style="yellow")
+        remark(f"accepted, not yet sent: {error}; workers will pick it up", style="yellow")
 
 
 def _show_report(file: Path, report: IntakeReport, *, dry_run: bool, as_json: bool) -> None:
@@ -198,7 +201,7 @@ def _show_report(file: Path, report: IntakeReport, *, dry_run: bool, as_json: bo
         print_json({"dry_run": dry_run, **asdict(report)})
         return
     word = "would be" if dry_run else "are"
-    console.print(
+    say(
         f"batch {report.batch_id}: {report.num_rows} rows read, {report.num_new} {word} new,"
         f" {report.num_accepted - report.num_new} known already, {report.num_repeated} repeated,"
         f" {report.num_conflicts} in conflict, {report.num_rejected} rejected"
@@ -208,14 +211,12 @@ def _show_report(file: Path, report: IntakeReport, *, dry_run: bool, as_json: bo
 
 def _show_refused(file: Path, examples: Sequence[RejectedRow], num_refused: int) -> None:
     for row in examples:
-        remarks.print(
+        remark(
             f"{file}: line {row.line}: {row.detail} ({row.reason})",
             style="yellow",
-            highlight=False,
-            soft_wrap=True,
         )
     if num_refused > len(examples):
-        remarks.print(f"... and {num_refused - len(examples)} more", style="yellow")
+        remark(f"... and {num_refused - len(examples)} more", style="yellow")
 
 
 def _wait(database: Database, batch_id: int, *, as_json: bool) -> None:
@@ -231,4 +232,4 @@ def _wait(database: Database, batch_id: int, *, as_json: bool) -> None:
     if as_json:
         print_json(batch)
     else:
-        console.print(f"{batch.num_scored} scored, {batch.num_quarantined} quarantined")
+        say(f"{batch.num_scored} scored, {batch.num_quarantined} quarantined")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from workers.cli.main import app
-from workers.cli.printing import console, print_json, print_table
+from workers.cli.printing import print_json, print_table, say
 
 items = typer.Typer(help="Load, list and draft items.", no_args_is_help=True)
 app.add_typer(items, name="items")
@@ -43,7 +43,7 @@ def load(
         if not dry_run:
             connection.commit()
     word = "would be" if dry_run else "are"
-    console.print(f"{len(found)} items read: {num_new} {word} new, {num_changed} changed")
+    say(f"{len(found)} items read: {num_new} {word} new, {num_changed} changed")
 
 
 @items.command("list")
@@ -92,7 +92,7 @@ def draft(
     drafted = draft_items(file, language=language, max_line_bytes=settings.intake.max_line_bytes)
     content = json.dumps(drafted, ensure_ascii=False, indent=2)
     if out is None:
-        console.print(content, markup=False, highlight=False, soft_wrap=True)
+        say(content)
     else:
         out.write_text(content + "\n", encoding="utf-8")
-        console.print(f"{len(drafted)} items drafted in {out}; `scorefold items load {out}` takes them in")
+        say(f"{len(drafted)} items drafted in {out}; `scorefold items load {out}` takes them in")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 import typer
 
@@ -16,6 +17,7 @@ app = typer.Typer(
     ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # importing rich takes longer than the whole of `--help` may
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 refused, 2 wrong usage, 3 done but some rows were refused,"
     " 69 a server of ours cannot start, 75 a server does not answer (try again), 78 wrong settings.",
@@ -23,10 +25,19 @@ app = typer.Typer(
 
 _TRY_AGAIN = 75
 
+#: Rooms that hold verbs, in the order in which `--help` shows them.
+_ROOMS = ("demo", "services", "items", "training", "processes", "flow")
+
+
+def add_verbs() -> None:
+    """Bring the verbs in."""
+    for room in _ROOMS:
+        import_module(f"workers.cli.{room}")
+
 
 def main() -> None:
     """Run one verb."""
-    from workers.cli import demo, flow, items, processes, services, training  # noqa: F401 (add verbs)
+    add_verbs()
 
     try:
         app()

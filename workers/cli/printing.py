@@ -4,41 +4,51 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from datetime import date
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.table import Table
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-console = Console()
-#: Progress and remarks: standard output stays clean for what was asked for.
-remarks = Console(stderr=True)
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+@cache
+def _console(*, stderr: bool) -> Console:
+    # rich takes longer to import than `--help` may take.
+    from rich.console import Console
+
+    return Console(stderr=stderr, soft_wrap=True, highlight=False)
+
+
+def say(text: str = "") -> None:
+    """Print a line that was asked for, on standard output."""
+    _console(stderr=False).print(text, markup=False)
+
+
+def remark(text: str, *, style: str | None = None) -> None:
+    """Print a remark on standard error: standard output stays clean for what was asked for."""
+    _console(stderr=True).print(text, style=style, markup=False)
 
 
 def print_json(value: object) -> None:
     """Print one JSON value on one line."""
-    console.file.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
-    console.file.flush()
+    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
 
 
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None
 ) -> None:
     """Print a table; numbers stand to the right."""
+    from rich.table import Table
+
     filled = [[_cell(value) for value in row] for row in rows]
     numeric = [all(_is_number(row[at]) for row in filled) for at in range(len(columns))]
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
@@ -46,11 +56,21 @@ def print_table(
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in filled:
         table.add_row(*row)
-    console.print(table)
+    _console(stderr=False).print(table, soft_wrap=False)
 
 
 def progress_bar(*, unit: str = "") -> Progress:
     """A progress bar on standard error; silent where that is no terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    remarks = _console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),

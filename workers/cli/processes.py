@@ -16,9 +16,9 @@ def worker(
         str | None, typer.Option(help="queues to listen to, such as 0,1,2; all by default")
     ] = None,
 ) -> None:
-    """Score what waits, until told to stop (TERM or Ctrl-C: finishes what is in hand).
+    """Score what waits, until told to stop.
 
-    Run one process a GPU, or one a CPU core. Any number may run on any number of machines.
+    TERM or Ctrl-C: it finishes what is in hand. Run one process a GPU, or one a CPU core. Any number may run on any number of machines.
     """
     from workers.consumer import run_worker
     from workers.engines import build_engine
@@ -33,7 +33,10 @@ def worker(
 
 @app.command()
 def beat() -> None:
-    """Tick for scheduled work; any number of beats may run, a night is run once."""
+    """Tick for scheduled work.
+
+    Any number of beats may run: a night is run once.
+    """
     from workers.consumer import run_beat
     from workers.settings import load_settings
     from workers.telemetry import configure_logging

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workers.cli.main import app
-from workers.cli.printing import console, print_json, print_table, progress_bar, remarks
+from workers.cli.printing import print_json, print_table, progress_bar, remark, say
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine as Database
@@ -19,9 +19,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of tabl
 
 @app.command()
 def up(as_json: AsJson = False) -> None:
-    """Start the embedded Postgres and Redis in the home folder, and bring the schema up to date.
+    """Start the embedded Postgres and Redis.
 
-    Servers that the settings name elsewhere are left alone.
+    They keep their data in the home folder, and the schema is brought up to date. Servers that the settings name elsewhere are left alone.
     """
     from db import migrate as schema
     from workers import places
@@ -35,12 +35,12 @@ def up(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"home": settings.home.path, "revision": revision})
     else:
-        console.print(f"Postgres and Redis answer; the schema is at {revision}.")
+        say(f"Postgres and Redis answer; the schema is at {revision}.")
         if settings.database.url is None:
             import shlex
 
             line = shlex.join(services.psql_command(settings.home.path))
-            console.print(f"SQL:  {line}", soft_wrap=True, highlight=False)
+            say(f"SQL:  {line}")
 
 
 @app.command()
@@ -50,7 +50,7 @@ def down() -> None:
     from workers.settings import load_settings
 
     stopped = services.down(load_settings().home.path)
-    console.print("stopped" if stopped else "nothing was running")
+    say("stopped" if stopped else "nothing was running")
 
 
 @app.command()
@@ -59,7 +59,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="go on until nothing waits")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the servers, the ledger, and how far each batch is."""
+    """Show servers, ledger, and how far each batch is."""
     from db.session import make_engine
     from workers import places
     from workers.embedded.status import status as embedded_status
@@ -70,7 +70,7 @@ def status(
     if settings.database.url is None and not any(s.name == "postgres" and s.running for s in servers):
         _show_servers(servers, as_json=as_json)
         if not as_json:
-            remarks.print("Postgres does not run: start it with `scorefold up`")
+            remark("Postgres does not run: start it with `scorefold up`")
         raise typer.Exit(1)
     database = make_engine(places.database_url(settings))
     if watch and not as_json:
@@ -83,7 +83,10 @@ def status(
 def migrate(
     check: Annotated[bool, typer.Option("--check", help="only compare the tables with the code")] = False,
 ) -> None:
-    """Bring the schema up to date; safe to run twice and from several machines."""
+    """Bring the schema up to date.
+
+    Safe to run twice, and from several machines at once.
+    """
     from alembic.util.exc import CommandError
 
     from db import migrate as schema
@@ -100,12 +103,12 @@ def migrate(
             except CommandError as error:
                 raise IncompatibleArtifactError(f"the tables differ from the code: {error}") from error
         else:
-            console.print(f"the schema is at {schema.upgrade(url)}")
+            say(f"the schema is at {schema.upgrade(url)}")
 
 
 @app.command()
 def settings(as_json: AsJson = False) -> None:
-    """List every setting: its name in the environment, its present value, what it means."""
+    """List every setting, its value and its meaning."""
     from pydantic import SecretStr
 
     from workers.settings import environment_names, load_settings
@@ -124,7 +127,10 @@ def settings(as_json: AsJson = False) -> None:
 
 @app.command()
 def health(as_json: AsJson = False) -> None:
-    """Check that Postgres and Redis answer and that the schema fits the code; exit code 0 if so."""
+    """Check that all that work needs is there.
+
+    Postgres and Redis answer and the schema fits the code: exit code 0.
+    """
     from workers.health import check_health
     from workers.settings import load_settings
 
@@ -132,7 +138,7 @@ def health(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"healthy": not faults, "faults": faults})
     else:
-        console.print("healthy" if not faults else "\n".join(faults))
+        say("healthy" if not faults else "\n".join(faults))
     raise typer.Exit(1 if faults else 0)
 
 
@@ -161,10 +167,10 @@ def _show_status(
         return
     if servers:
         _show_servers(servers, as_json=False)
-        console.print()
-    console.print("ledger: " + ", ".join(f"{number} {state}" for state, number in work.items()))
+        say()
+    say("ledger: " + ", ".join(f"{number} {state}" for state, number in work.items()))
     if found:
-        console.print()
+        say()
         rows = [
             (
                 b.batch_id,

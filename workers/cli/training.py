@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workers.cli.main import app, parse_only
-from workers.cli.printing import console, print_json, print_table, progress_bar, remarks
+from workers.cli.printing import print_json, print_table, progress_bar, remark, say
 
 if TYPE_CHECKING:
     from workers.training import TrainedItem
@@ -32,9 +32,9 @@ def train(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Fine-tune an adapter and a head per item on human-scored answers, and register the scorers.
+    """Train scorers on human-scored answers.
 
-    Rows have item_id, text and score (or scores by trait); a `fold` column (train, validation, test) is
+    Fine-tunes an adapter and a head for each item, and registers the scorers. Rows have item_id, text and score (or scores by trait); a `fold` column (train, validation, test) is
     kept to, else 80/10/10 is drawn so that equal answers never fall on two sides.
     """
     from db import registry
@@ -51,7 +51,7 @@ def train(
         items = registry.load_items(connection)
     data = read_training_data(file, items, settings, only=parse_only(only), wanted=item or ())
     for row in data.rejected[:20]:
-        remarks.print(f"{file}: line {row.line}: {row.detail} ({row.reason})", style="yellow")
+        remark(f"{file}: line {row.line}: {row.detail} ({row.reason})", style="yellow")
     config = TrainingConfig()
     config = replace(
         config, max_epochs=epochs or config.max_epochs, seed=config.seed if seed is None else seed
@@ -99,7 +99,7 @@ def _show(trained: list[TrainedItem], *, as_json: bool) -> None:
     print_table(("item", "trait", "train", "test", "QWK", "accuracy", "F1", "scorer", "as"), rows)
     qwks = [row[4] for row in rows if isinstance(row[4], float) and row[4] == row[4]]
     if qwks:
-        console.print(f"mean QWK {sum(qwks) / len(qwks):.3f} on held-out answers")
+        say(f"mean QWK {sum(qwks) / len(qwks):.3f} on held-out answers")
     for one in trained:
         if one.error is not None:
-            remarks.print(f"error: {one.item_id}: {one.error}", style="red")
+            remark(f"error: {one.item_id}: {one.error}", style="red")

@@ -1,0 +1,1 @@
+"""Made-up students and a night of their answers: what `scorefold demo` runs on."""
