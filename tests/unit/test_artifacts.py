@@ -344,6 +344,7 @@ def test_refuses_a_configuration_that_contradicts_the_manifest(store, root, extr
         (lambda t: t | {"classifier.weight": torch.zeros(1)}, CorruptArtifactError, "no LoRA weight"),
         (lambda t: {f"{MODULE}.lora_A.weight": t[f"{MODULE}.lora_A.weight"]}, CorruptArtifactError, "alone"),
         (lambda t: t | {f"{MODULE}.lora_A.weight": torch.zeros(3, 6)}, IncompatibleArtifactError, "expected"),
+        (lambda t: t | {f"{MODULE}.lora_B.weight": torch.zeros(6, 3)}, IncompatibleArtifactError, "expected"),
         (
             lambda t: {name.replace("query", "key"): tensor for name, tensor in t.items()},
             IncompatibleArtifactError,
