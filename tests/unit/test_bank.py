@@ -77,6 +77,9 @@ def test_each_slot_holds_exactly_its_own_adapter(steps):
             a, b = pairs[module]
             torch.testing.assert_close(updates[slot], 0.5 * b @ a)
             assert views[slot][0].shape == (SHAPES[module][0], len(a))
+            # Into the stack itself: a view of what stood there before it grew would keep that in memory.
+            for view, stack in zip(views[slot], stacked, strict=True):
+                assert view.untyped_storage().data_ptr() == stack.untyped_storage().data_ptr()
             torch.testing.assert_close(views[slot][0] @ views[slot][1], 0.5 * (b @ a).T)
 
 

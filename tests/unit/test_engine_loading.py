@@ -134,6 +134,15 @@ def test_a_head_of_another_width_is_refused(world, engine):
     refused(world, engine, key, IncompatibleArtifactError, "width 31")
 
 
+def test_an_adapter_for_a_layer_that_is_not_there_is_refused(world, engine):
+    extractor = world.store.read_extractor(world.extractors[1])
+    deeper = {name.replace("layer.1.", "layer.7."): tensor for name, tensor in extractor.tensors.items()}
+    artifact = make_scorer(world.store, world.backbone, world.extractors[1], name="item1")
+    strange = world.store.write_extractor(replace(extractor, tensors=deeper))
+    key = world.store.write_scorer(replace(artifact, extractor=strange))
+    refused(world, engine, key, IncompatibleArtifactError, r"no linear layer encoder\.layer\.7")
+
+
 def test_loading_twice_is_free_and_slots_are_used_again(world, engine):
     engine.load(world.keys[0])
     assert len(list(engine.loaded())) == 1
