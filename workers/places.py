@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from redis import ConnectionPool
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
 from scoring.errors import EmbeddedServiceError
+from workers.settings import PREFIX, SettingsError
 
 if TYPE_CHECKING:
     from workers.settings import Settings
@@ -15,6 +20,7 @@ def database_url(settings: Settings) -> str:
 
     Raises:
         EmbeddedServiceError: none is set and the embedded server is not running.
+        SettingsError: the URL in the settings is no Postgres URL.
     """
     if settings.database.url is not None:
         return _with_driver(settings.database.url.get_secret_value())
@@ -26,9 +32,10 @@ def broker_url(settings: Settings) -> str:
 
     Raises:
         EmbeddedServiceError: none is set and the embedded server is not running.
+        SettingsError: the URL in the settings is no Redis URL.
     """
     if settings.broker.url is not None:
-        return settings.broker.url.get_secret_value()
+        return _checked_broker(settings.broker.url.get_secret_value())
     return _embedded(settings, "redis")
 
 
@@ -52,5 +59,22 @@ def _embedded(settings: Settings, name: str) -> str:
 def _with_driver(url: str) -> str:
     for plain in ("postgresql://", "postgres://"):
         if url.startswith(plain):
-            return "postgresql+psycopg://" + url.removeprefix(plain)
+            url = "postgresql+psycopg://" + url.removeprefix(plain)
+    try:
+        known = make_url(url).drivername == "postgresql+psycopg"
+    except (ArgumentError, ValueError):
+        known = False
+    if not known:
+        raise SettingsError(f"{PREFIX}DATABASE__URL: write postgresql://user:password@host:port/database")
+    return url
+
+
+def _checked_broker(url: str) -> str:
+    try:
+        ConnectionPool.from_url(url)
+    except ValueError:
+        # From None: the foreign error may quote the URL, and with it the password.
+        raise SettingsError(
+            f"{PREFIX}BROKER__URL: write redis://:password@host:port/number, rediss:// or unix://"
+        ) from None
     return url

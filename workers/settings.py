@@ -26,7 +26,7 @@ class SettingsError(FatalError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DatabaseSettings(_Section):
@@ -110,7 +110,12 @@ class Settings(BaseSettings):
     """All settings, read once and handed down."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
+        # Compose files pass what is not set on as an empty string.
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
     )
 
     home: HomeSettings = HomeSettings()
@@ -165,7 +170,10 @@ def _refuse_unknown_names() -> None:
     unknown = sorted(
         name
         for name in os.environ
-        if name.startswith(PREFIX) and not name.startswith(_FOREIGN) and name.upper() not in known
+        # Case does not count: it does not when a value is read either.
+        if name.upper().startswith(PREFIX)
+        and not name.upper().startswith(_FOREIGN)
+        and name.upper() not in known
     )
     if unknown:
         raise SettingsError(f"unknown setting(s) {', '.join(unknown)}; `scorefold settings` lists all")
