@@ -1,6 +1,6 @@
-"""The door of files and of the Python API: one file is one transaction, accepted row by row, idempotently.
+"""Into the ledger: a file as one transaction, or events by the handful; row by row, idempotently.
 
-Rows stream by COPY into a temporary table and are judged there: unknown item, repeated, in conflict or new.
+What becomes of a row is decided in `db.judging`, the same for both.
 """
 
 from __future__ import annotations
@@ -10,11 +10,22 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from db.judging import IncomingRow, RejectedRow, judge
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
 
     from sqlalchemy import Connection
+
+__all__ = [
+    "EventsReport",
+    "FileHeader",
+    "IncomingRow",
+    "IntakeReport",
+    "RejectedRow",
+    "accept_events",
+    "accept_file",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,30 +37,6 @@ class FileHeader:
     file_format: str
     file_sha256: str
     file_num_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class IncomingRow:
-    """One row that has the documented form; whether it is accepted is decided in the database."""
-
-    line: int
-    response_id: str
-    attempt: int
-    item_id: str
-    text: str
-    text_key: bytes
-    content_sha256: bytes
-    student_id: str | None = None
-    submitted_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RejectedRow:
-    """One row that has not the documented form."""
-
-    line: int
-    reason: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,71 +54,14 @@ class IntakeReport:
     examples: tuple[RejectedRow, ...] = field(default=())
 
 
-_INCOMING = """
-CREATE TEMPORARY TABLE incoming (
-    line int NOT NULL, response_id text, attempt int, item_id text, body text, text_key bytea,
-    content_sha256 bytea, student_id text, submitted_at timestamptz, reason text, detail text
-) ON COMMIT DROP
-"""
+@dataclass(frozen=True, slots=True)
+class EventsReport:
+    """What became of events; `refused` names them by their `line`, unknown items and conflicts."""
 
-_COPY = """
-COPY incoming (line, response_id, attempt, item_id, body, text_key, content_sha256, student_id, submitted_at,
-               reason, detail) FROM STDIN
-"""
+    num_new: int
+    num_repeated: int
+    refused: tuple[RejectedRow, ...] = field(default=())
 
-_UNKNOWN_ITEMS = """
-UPDATE incoming i SET reason = 'unknown_item', detail = format('item %s has not been loaded', i.item_id)
-WHERE i.reason IS NULL
-  AND NOT EXISTS (SELECT FROM model.item m WHERE m.item_id = i.item_id AND m.retired_at IS NULL)
-"""
-
-# Of several rows with one key the first counts; a later one is a repetition if it says the same.
-_SAME_FILE = """
-UPDATE incoming i
-SET reason = CASE WHEN i.content_sha256 = f.content_sha256 THEN 'repeated' ELSE 'conflict' END,
-    detail = format('response %s attempt %s stands in line %s %s', i.response_id, i.attempt, f.line,
-                    CASE WHEN i.content_sha256 = f.content_sha256 THEN 'already'
-                         ELSE 'with other content' END)
-FROM (SELECT DISTINCT ON (response_id, attempt) response_id, attempt, line, content_sha256
-      FROM incoming WHERE reason IS NULL ORDER BY response_id, attempt, line) f
-WHERE i.reason IS NULL AND f.response_id = i.response_id AND f.attempt = i.attempt AND f.line <> i.line
-"""
-
-_STUDENTS = """
-INSERT INTO pii.student (source, source_student_id)
-SELECT DISTINCT CAST(:source AS text), student_id FROM incoming
-WHERE reason IS NULL AND student_id IS NOT NULL
-ON CONFLICT DO NOTHING
-"""
-
-_ACCEPT = """
-WITH added AS (
-    INSERT INTO ingest.submission (batch_id, source, response_id, attempt, item_id, student_key, text,
-                                   text_key, content_sha256, submitted_at)
-    SELECT :batch_id, :source, i.response_id, i.attempt, i.item_id, p.student_key, i.body, i.text_key,
-           i.content_sha256, i.submitted_at
-    FROM incoming i
-    LEFT JOIN pii.student p ON p.source = :source AND p.source_student_id = i.student_id
-    WHERE i.reason IS NULL ORDER BY i.line
-    ON CONFLICT (source, response_id, attempt) DO NOTHING
-    RETURNING submission_id, item_id
-), queued AS (
-    INSERT INTO ingest.work (submission_id, item_id) SELECT submission_id, item_id FROM added RETURNING 1
-)
-SELECT count(*) FROM queued
-"""
-
-# What is in the ledger now under the same key but from elsewhere: said before, or said differently.
-_KNOWN_BEFORE = """
-UPDATE incoming i
-SET reason = CASE WHEN s.content_sha256 = i.content_sha256 THEN 'repeated' ELSE 'conflict' END,
-    detail = format('response %s attempt %s is in the ledger %s', i.response_id, i.attempt,
-                    CASE WHEN s.content_sha256 = i.content_sha256 THEN 'already'
-                         ELSE 'with other content' END)
-FROM ingest.submission s
-WHERE i.reason IS NULL AND s.source = :source AND s.response_id = i.response_id AND s.attempt = i.attempt
-  AND (s.batch_id IS DISTINCT FROM :batch_id OR s.content_sha256 <> i.content_sha256)
-"""
 
 _COUNTS = """
 SELECT count(*) AS num_rows,
@@ -162,16 +92,33 @@ def accept_file(
         Counts over all rows of the file: the same file again gives the same counts, with `num_new` 0.
     """
     batch_id = _batch(connection, header)
-    connection.execute(text(_INCOMING))
-    _copy(connection, rows)
-    connection.execute(text("ANALYZE incoming"))
-    scope = {"source": header.source, "batch_id": batch_id}
-    connection.execute(text(_UNKNOWN_ITEMS))
-    connection.execute(text(_SAME_FILE))
-    connection.execute(text(_STUDENTS), scope)
-    num_new = connection.execute(text(_ACCEPT), scope).scalar_one()
-    connection.execute(text(_KNOWN_BEFORE), scope)
+    num_new = judge(connection, ((header.source, row) for row in rows), batch_id=batch_id)
     return _settle(connection, batch_id, num_new=num_new, max_examples=max_examples)
+
+
+def accept_events(connection: Connection, rows: Iterable[tuple[str, IncomingRow]]) -> EventsReport:
+    """Take events into the ledger; the caller's transaction makes it all or nothing.
+
+    Args:
+        connection: an open transaction.
+        rows: pairs of source and row; a row's `line` is the caller's number for it, unique in this call.
+
+    Returns:
+        Counts, and the rows that were refused; an event that is in the ledger already counts as repeated.
+    """
+    num_new = judge(connection, rows, batch_id=None)
+    counts = connection.execute(text(_COUNTS)).one()
+    refused = connection.execute(
+        text("""
+            SELECT line, reason, detail FROM incoming
+            WHERE reason IS NOT NULL AND reason <> 'repeated' ORDER BY line
+        """)
+    )
+    return EventsReport(
+        num_new=num_new,
+        num_repeated=counts.num_repeated + counts.num_accepted - num_new,
+        refused=tuple(RejectedRow(row.line, row.reason, row.detail) for row in refused),
+    )
 
 
 def _batch(connection: Connection, header: FileHeader) -> int:
@@ -191,33 +138,6 @@ def _batch(connection: Connection, header: FileHeader) -> int:
         },
     )
     return int(found.scalar_one())
-
-
-def _copy(connection: Connection, rows: Iterable[IncomingRow | RejectedRow]) -> None:
-    driver = connection.connection.driver_connection
-    if driver is None:
-        raise RuntimeError("the connection is closed")
-    with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for row in rows:
-            copy.write_row(_columns(row))
-
-
-def _columns(row: IncomingRow | RejectedRow) -> tuple[object, ...]:
-    if isinstance(row, RejectedRow):
-        return (row.line, None, None, None, None, None, None, None, None, row.reason, row.detail)
-    return (
-        row.line,
-        row.response_id,
-        row.attempt,
-        row.item_id,
-        row.text,
-        row.text_key,
-        row.content_sha256,
-        row.student_id,
-        row.submitted_at,
-        None,
-        None,
-    )
 
 
 def _settle(connection: Connection, batch_id: int, *, num_new: int, max_examples: int) -> IntakeReport:

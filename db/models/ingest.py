@@ -161,6 +161,7 @@ class QuarantineRow(SQLModel, table=True):
             unique=True,
             postgresql_where=text("resolved_at IS NULL AND submission_id IS NOT NULL"),
         ),
+        Index("uq_quarantine_origin", "origin", unique=True, postgresql_where=text("origin IS NOT NULL")),
         {"schema": "ingest"},
     )
 
@@ -173,6 +174,8 @@ class QuarantineRow(SQLModel, table=True):
     reason: str = Field(sa_column=text_column())
     detail: str = Field(sa_column=text_column(server_default=text("''")))
     payload: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    #: Where the bytes stood (queue or stream and their digest), so that a redelivery is kept once.
+    origin: str | None = Field(default=None, sa_column=text_column(nullable=True))
     quarantined_at: datetime = Field(sa_column=time_column(default_now=True))
     resolved_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
     resolution: str | None = Field(default=None, sa_column=text_column(nullable=True))
