@@ -47,7 +47,7 @@ class TrainingConfig:
     warmup_share: float = 0.1
     max_grad_norm: float = 1.0
     #: Largest share of wrong levels among the answers that no human reads, and how sure to be of it.
-    review_risk: float = 0.1
+    review_risk: float = 0.05
     review_certainty: float = 0.9
     seed: int = 20260101
 
