@@ -26,12 +26,22 @@ SUBJECTS = (
 )
 #: Level 2 names evaporation and its cause, level 1 evaporation alone, level 0 something else.
 ENDINGS = {
-    2: ("evaporated because the sun was hot", "turned into vapour from the heat",
-        "became a gas as it warmed up", "dried up since the sun heated the ground", "went into the air because of the warmth"),
+    2: (
+        "evaporated because the sun was hot",
+        "turned into vapour from the heat",
+        "became a gas as it warmed up",
+        "dried up since the sun heated the ground",
+        "went into the air because of the warmth",
+    ),
     1: ("evaporated", "turned into vapour", "became a gas", "dried up", "went up into the air"),
-    0: ("was drunk by a dog", "was swept away by the cleaner", "was not there at all", "froze into ice",
-        "is still on the road"),
-}  # fmt: skip
+    0: (
+        "was drunk by a dog",
+        "was swept away by the cleaner",
+        "was not there at all",
+        "froze into ice",
+        "is still on the road",
+    ),
+}
 
 
 def made_up():

@@ -60,14 +60,14 @@ def fingerprint(backbone):
 
 
 def test_training_learns_and_improves_on_chance(backbone, store):
-    config = TrainingConfig(max_epochs=10, max_tokens=32, patience=10, adapter_lr=5e-3, head_lr=1e-2)
+    config = TrainingConfig(max_epochs=8, max_tokens=32, patience=8, adapter_lr=5e-3, head_lr=1e-2)
     losses = []
     report = train_item(
-        HOLISTIC, made_up(400), backbone=backbone, store=store, config=config, progress=losses.append
+        HOLISTIC, made_up(300), backbone=backbone, store=store, config=config, progress=losses.append
     )
     assert report.metrics[0].qwk > 0.6
     assert report.metrics[0].num_answers == report.num_test
-    assert report.num_train + report.num_validation + report.num_test == 400
+    assert report.num_train + report.num_validation + report.num_test == 300
     assert [epoch.number for epoch in losses] == list(range(1, report.num_epochs + 1))
     assert losses[0].validation_loss == pytest.approx(math.log(3), abs=0.4)
     assert min(epoch.validation_loss for epoch in losses) < 0.8 * math.log(3)
