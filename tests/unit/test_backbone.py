@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from scoring.backbone import Backbone, content_revision, resolve_backbone
+from scoring.backbone import PACKAGED, Backbone, content_revision, resolve_backbone
 from scoring.errors import BackboneUnavailableError
 from tests.unit.tiny_encoders import write_encoder
 
@@ -74,6 +74,12 @@ def test_revision_follows_every_file_that_decides_the_output(folder, name):
 def test_a_folder_that_is_not_there(name):
     with pytest.raises(BackboneUnavailableError, match="no such folder"):
         resolve_backbone(name)
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(PACKAGED, "ghost", ("no_such_package", "model"))
+    with pytest.raises(BackboneUnavailableError, match="no-such-package is not installed"):
+        resolve_backbone("ghost")
 
 
 def test_an_unknown_id_offline_names_the_remedy():
