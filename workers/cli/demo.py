@@ -23,7 +23,8 @@ def demo(
 ) -> None:
     """Score a night of made-up answers, from nothing to a report.
 
-    Needs nothing from outside. Writes to demo/ in the home folder. Run it again for the next night. The servers stay up, so that you can
+    Needs nothing from outside. Writes to demo/ in the home folder. Run it again for the next night. The
+    servers stay up, so that you can
     look around; the last line is one JSON object.
     """
     from workers.demo.run import DemoSize, Stage, last_line, run_demo

@@ -18,7 +18,8 @@ def worker(
 ) -> None:
     """Score what waits, until told to stop.
 
-    TERM or Ctrl-C: it finishes what is in hand. Run one process a GPU, or one a CPU core. Any number may run on any number of machines.
+    TERM or Ctrl-C: it finishes what is in hand. Run one process a GPU, or one a CPU core. Any number
+    may run on any number of machines.
     """
     from workers.consumer import run_worker
     from workers.engines import build_engine

@@ -21,7 +21,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of tabl
 def up(as_json: AsJson = False) -> None:
     """Start the embedded Postgres and Redis.
 
-    They keep their data in the home folder, and the schema is brought up to date. Servers that the settings name elsewhere are left alone.
+    They keep their data in the home folder, and the schema is brought up to date. Servers that the
+    settings name elsewhere are left alone.
     """
     from db import migrate as schema
     from workers import places

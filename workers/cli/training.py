@@ -34,7 +34,8 @@ def train(
 ) -> None:
     """Train scorers on human-scored answers.
 
-    Fine-tunes an adapter and a head for each item, and registers the scorers. Rows have item_id, text and score (or scores by trait); a `fold` column (train, validation, test) is
+    Fine-tunes an adapter and a head for each item, and registers the scorers. Rows have item_id, text
+    and score (or scores by trait); a `fold` column (train, validation, test) is
     kept to, else 80/10/10 is drawn so that equal answers never fall on two sides.
     """
     from db import registry
