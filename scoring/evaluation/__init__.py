@@ -1,0 +1,1 @@
+"""How well machine levels agree with human ones, how sure that is, and whether it is good enough."""
