@@ -126,13 +126,23 @@ def _labelled(record: Record, traits: Mapping[str, Sequence[str]], max_text_char
 
 def _levels(fields: Mapping[str, object]) -> dict[str, int]:
     scores = fields.get("scores")
-    if isinstance(scores, dict) and scores:
-        return {str(trait): whole_number(scores, trait, least=0) for trait in scores}
-    named = {name.removeprefix("score:"): name for name in fields if name.startswith("score:")}
-    if named:
-        return {trait: whole_number(fields, name, least=0) for trait, name in named.items()}
-    trait = optional_identifier(fields, "trait") or ""
-    return {trait: whole_number(fields, "score", least=0)}
+    if not isinstance(scores, dict) or not scores:
+        marked = [name for name in fields if name.startswith("score:")]
+        scores = {name.removeprefix("score:"): fields[name] for name in marked}
+    if not scores:
+        trait = optional_identifier(fields, "trait") or ""
+        return {trait: whole_number(fields, "score", least=0)}
+    levels = {identifier({"trait": trait}, "trait"): _level(trait, value) for trait, value in scores.items()}
+    if len(levels) < len(scores):
+        raise FieldFault("trait_invalid", "two scores are for the same trait")
+    return levels
+
+
+def _level(trait: str, value: object) -> int:
+    try:
+        return whole_number({"score": value}, "score", least=0)
+    except FieldFault as fault:
+        raise FieldFault(fault.reason, f"trait {trait}: {fault.detail}") from None
 
 
 def _student(fields: Mapping[str, object]) -> str | None:

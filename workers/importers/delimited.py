@@ -29,30 +29,42 @@ def read(
     stream = iter(lines)
     header_line = next(stream, "")
     delimiter = max(",;\t", key=header_line.count)
-    header = [name.strip() for name in next(csv.reader([header_line], delimiter=delimiter), [])]
-    _check_header(header, path, required)
-    reader = csv.reader(stream, delimiter=delimiter, strict=True)
-    line = 2
+    line = 1
     try:
+        header = [
+            name.strip() for name in next(csv.reader([header_line], delimiter=delimiter, strict=True), [])
+        ]
+        _check_header(header, path, required)
+        reader = csv.reader(stream, delimiter=delimiter, strict=True)
+        line = 2
         for cells in reader:
             if cells:
                 yield line, dict(zip(header, cells, strict=False)), _fault(cells, header)
             line = reader.line_num + 2
     except csv.Error as error:
-        raise InvalidInputError(
-            f"{path}: line {line}: {error}; check the quotes of the record that starts there"
-        ) from error
+        raise InvalidInputError(f"{path}: line {line}: {_explained(error)}") from error
 
 
 def _check_header(header: list[str], path: Path, required: tuple[str, ...]) -> None:
     missing = [name for name in required if name not in header]
+    if missing == list(required):
+        # Where no name is known this may be no header but somebody's answer: it is not shown.
+        raise InvalidInputError(
+            f"{path}: line 1: missing column(s) {', '.join(missing)}; the first line must name the columns"
+        )
     if missing:
         raise InvalidInputError(
             f"{path}: line 1: missing column(s) {', '.join(missing)}; found {', '.join(header)[:200]}"
         )
-    twice = sorted({name for name in header if header.count(name) > 1})
+    twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise InvalidInputError(f"{path}: line 1: column(s) {', '.join(twice)[:200]} stand twice")
+
+
+def _explained(error: csv.Error) -> str:
+    if "new-line character" in str(error):
+        return "a carriage return outside quotes; save the file with LF or CRLF line ends"
+    return f"{error}; check the quotes of the record that starts there"
 
 
 def _fault(cells: list[str], header: list[str]) -> Fault | None:

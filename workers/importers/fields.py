@@ -55,7 +55,8 @@ def whole_number(fields: Mapping[str, object], name: str, *, least: int, default
             raise FieldFault(f"{name}_missing", f"{name} is empty")
         return default
     try:
-        number = int(value) if isinstance(value, str) else value
+        # int() would take 1_000 too.
+        number = int(value) if isinstance(value, str) and "_" not in value else value
     except ValueError:
         number = None
     if isinstance(number, float) and number.is_integer():

@@ -44,15 +44,15 @@ def inspect(path: Path) -> SourceFile:
     """Make sure that a file can be read, and tell its format from its content.
 
     Raises:
-        InvalidInputError: there is none, it is a directory, it is empty, or it may not be read.
+        InvalidInputError: there is none, it is no plain file, it is empty, or it may not be read.
     """
     digest, num_bytes, head = hashlib.sha256(), 0, b""
     with _opened(path) as stream:
         while chunk := stream.read(_CHUNK_BYTES):
-            head = head or chunk[:4096]
+            head = head or chunk.removeprefix(_UTF8_BOM).lstrip()[:4096]
             digest.update(chunk)
             num_bytes += len(chunk)
-    if not head.removeprefix(_UTF8_BOM).strip():
+    if not head:
         raise InvalidInputError(f"{path}: the file is empty")
     return SourceFile(path, _format(path, head), digest.hexdigest(), num_bytes)
 
@@ -113,9 +113,9 @@ class _Utf8Lines:
                     f"{self._path}: line {self._line} is longer than {self._max_line_bytes:,} bytes;"
                     " is this a CSV or JSON lines file?"
                 )
+            self._num_bytes += len(raw)
             if self._line == 1:
                 raw = raw.removeprefix(_UTF8_BOM)
-            self._num_bytes += len(raw)
             if self._progress is not None and self._line % 512 == 0:
                 self._progress(self._num_bytes)
             yield self._decoded(raw)
@@ -136,6 +136,8 @@ def _opened(path: Path) -> io.BufferedReader:
     try:
         if path.is_dir():
             raise InvalidInputError(f"{path}: is a directory, not a file")
+        if path.exists() and not path.is_file():
+            raise InvalidInputError(f"{path}: is a pipe or a device; it is read twice, so write a file first")
         return path.open("rb")
     except FileNotFoundError as error:
         raise InvalidInputError(f"{path}: no such file") from error
@@ -144,13 +146,12 @@ def _opened(path: Path) -> io.BufferedReader:
 
 
 def _format(path: Path, head: bytes) -> str:
-    first = head.removeprefix(_UTF8_BOM).lstrip()
-    if first.startswith(b"{"):
+    if head.startswith(b"{"):
         return "jsonl"
-    if first.startswith(b"["):
+    if head.startswith(b"["):
         raise InvalidInputError(f"{path}: is one JSON array; write one JSON object a line instead")
-    if first.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+    if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
         raise InvalidInputError(f"{path}: is a spreadsheet or zip file; export it as CSV in UTF-8")
-    if first.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in first[:64]:
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in head[:64]:
         raise InvalidInputError(f"{path}: looks like UTF-16 or a binary file; save it as UTF-8")
     return "csv"

@@ -27,14 +27,27 @@ def read(
         yield line, fields, fault
 
 
+class _RepeatedNameError(Exception):
+    """Two fields of one object have the same name: which of them is meant?"""
+
+
 def _parse(content: str) -> tuple[dict[str, object], Fault | None]:
     try:
-        value = json.loads(content)
+        value = json.loads(content, object_pairs_hook=_distinct)
     except RecursionError:
         return {}, ("not_json", "nested too deeply")
+    except _RepeatedNameError:
+        return {}, ("repeated_field", "two fields have the same name")
     except ValueError as error:
         reason = getattr(error, "msg", "a number has too many digits")
         return {}, ("not_json", f"{reason} at column {getattr(error, 'colno', 1)}")
     if not isinstance(value, dict):
         return {}, ("not_json", "not a JSON object")
     return value, None
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise _RepeatedNameError
+    return fields
