@@ -68,5 +68,6 @@ class Reads:
 
     def complete(self) -> NDArray[np.bool_]:
         """Answers of which every trait has a machine's and a human level [num_answers]."""
-        levels = np.hstack([self.machine, self.human])
-        return np.isnan(levels).sum(axis=1) == 0
+        num_missing = np.isnan(np.hstack([self.machine, self.human])).sum(axis=1)
+        complete: NDArray[np.bool_] = num_missing == 0
+        return complete
