@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from db.registry import ItemRecord, TraitRecord
 from scoring.errors import InvalidInputError
-from workers.importers import files
-from workers.importers.fields import FieldFault, identifier, whole_number
+from workers.importers import answers, files
+from workers.importers.fields import FieldFault, identifier
 from workers.importers.files import Record
 
 if TYPE_CHECKING:
@@ -19,7 +20,26 @@ if TYPE_CHECKING:
 
 _MAX_FILE_BYTES = 50_000_000
 
-Word = Annotated[str, Field(min_length=1, max_length=200)]
+_MAX_LEVELS = 100
+
+
+def _as_identifier(value: str) -> str:
+    # As in files of answers: an id that could never match there is refused here.
+    try:
+        return identifier({"name": value}, "name")
+    except FieldFault as fault:
+        raise ValueError(fault.detail) from None
+
+
+def _storable(value: str) -> str:
+    # Postgres' only exception; pydantic has refused lone surrogates before.
+    if "\x00" in value:
+        raise ValueError("holds a NUL character")
+    return value
+
+
+Word = Annotated[str, AfterValidator(_as_identifier)]
+Prose = Annotated[str, AfterValidator(_storable)]
 
 
 class TraitForm(BaseModel):
@@ -28,7 +48,7 @@ class TraitForm(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Word
-    levels: Annotated[list[Word], Field(min_length=2, max_length=100)]
+    levels: Annotated[list[Word], Field(min_length=2, max_length=_MAX_LEVELS)]
 
 
 class ItemForm(BaseModel):
@@ -37,9 +57,9 @@ class ItemForm(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: Word
-    prompt: str = ""
+    prompt: Prose = ""
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$")] = "en"
-    rubric: str = ""
+    rubric: Prose = ""
     traits: Annotated[list[TraitForm], Field(min_length=1, max_length=100)]
 
     @model_validator(mode="after")
@@ -60,8 +80,7 @@ def read_items(path: Path) -> list[ItemRecord]:
     if not isinstance(content, list) or not content:
         raise InvalidInputError(f"{path}: is not a JSON list of items")
     items = [_record(path, position, value) for position, value in enumerate(content, start=1)]
-    names = [item.item_id for item in items]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = [name for name, number in Counter(item.item_id for item in items).items() if number > 1]
     if twice:
         raise InvalidInputError(f"{path}: item {twice[0]} stands there twice")
     return items
@@ -82,6 +101,7 @@ def draft_items(path: Path, *, language: str, max_line_bytes: int) -> list[dict[
         try:
             item_id = identifier(record.fields, "item_id")
             levels = _levels_of(record.fields)
+            _refuse_many_levels(levels)
         except FieldFault as fault:
             raise InvalidInputError(f"{path}: line {record.line}: {fault.detail}") from fault
         prompts.setdefault(item_id, str(record.fields.get("prompt") or ""))
@@ -103,15 +123,20 @@ def draft_items(path: Path, *, language: str, max_line_bytes: int) -> list[dict[
     ]
 
 
+def _refuse_many_levels(levels: Mapping[str, int]) -> None:
+    for trait, level in levels.items():
+        if level >= _MAX_LEVELS:
+            raise FieldFault("score_invalid", f"trait {trait}: score {level} is above {_MAX_LEVELS - 1}")
+
+
 def _levels_of(fields: Mapping[str, object]) -> dict[str, int]:
-    scores = fields.get("scores")
-    if isinstance(scores, dict):
-        return {str(trait): whole_number(scores, trait, least=0) for trait in scores}
-    return {"overall": whole_number(fields, "score", least=0)}
+    return {trait or "overall": level for trait, level in answers.levels_by_trait(fields).items()}
 
 
 def _content(path: Path) -> object:
     try:
+        if path.exists() and not path.is_file():
+            raise InvalidInputError(f"{path}: is not a file")
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise InvalidInputError(f"{path}: larger than {_MAX_FILE_BYTES:,} bytes")
         return json.loads(path.read_text(encoding="utf-8-sig"))
@@ -126,14 +151,20 @@ def _content(path: Path) -> object:
         ) from error
 
 
+def _named(value: object) -> str:
+    try:
+        return f" ({identifier(value, 'id')})" if isinstance(value, dict) else ""
+    except FieldFault:
+        return ""
+
+
 def _record(path: Path, position: int, value: object) -> ItemRecord:
     try:
         form = ItemForm.model_validate(value)
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        name = value.get("id", "") if isinstance(value, dict) else ""
-        raise InvalidInputError(f"{path}: item {position} {name}: {where}: {fault['msg']}") from error
+        where = "".join(c if c.isprintable() else "?" for c in ".".join(map(str, fault["loc"])))[:200]
+        raise InvalidInputError(f"{path}: item {position}{_named(value)}: {where}: {fault['msg']}") from error
     return ItemRecord(
         item_id=form.id,
         prompt=form.prompt,

@@ -75,7 +75,7 @@ def human_scores(records: Iterable[Record | RejectedRow]) -> Iterator[HumanRow |
         try:
             response_id = identifier(record.fields, "response_id")
             attempt = whole_number(record.fields, "attempt", least=1, default=1)
-            for trait, level in _levels(record.fields).items():
+            for trait, level in levels_by_trait(record.fields).items():
                 yield HumanRow(record.line, response_id, attempt, trait or None, level)
         except FieldFault as fault:
             yield RejectedRow(record.line, fault.reason, fault.detail)
@@ -105,7 +105,7 @@ def _labelled(record: Record, traits: Mapping[str, Sequence[str]], max_text_char
     names = traits.get(item_id)
     if names is None:
         raise FieldFault("unknown_item", f"item {item_id} has not been loaded")
-    levels = _levels(fields)
+    levels = levels_by_trait(fields)
     if "" in levels:
         if len(names) > 1:
             raise FieldFault(
@@ -124,7 +124,12 @@ def _labelled(record: Record, traits: Mapping[str, Sequence[str]], max_text_char
     return LabelledRow(record.line, item_id, answer)
 
 
-def _levels(fields: Mapping[str, object]) -> dict[str, int]:
+def levels_by_trait(fields: Mapping[str, object]) -> dict[str, int]:
+    """The levels that a record gives; under the name "" where it names no trait.
+
+    Raises:
+        FieldFault: a level is no whole number from 0 up, or a trait's name cannot be kept.
+    """
     scores = fields.get("scores")
     if not isinstance(scores, dict) or not scores:
         marked = [name for name in fields if name.startswith("score:")]
