@@ -24,17 +24,18 @@ def _console(*, stderr: bool) -> Console:
     # rich takes longer to import than `--help` may take.
     from rich.console import Console
 
-    return Console(stderr=stderr, soft_wrap=True, highlight=False)
+    # An item may be called "[b]" or ":smile:".
+    return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def say(text: str = "") -> None:
     """Print a line that was asked for, on standard output."""
-    _console(stderr=False).print(text, markup=False)
+    _console(stderr=False).print(text)
 
 
 def remark(text: str, *, style: str | None = None) -> None:
     """Print a remark on standard error: standard output stays clean for what was asked for."""
-    _console(stderr=True).print(text, style=style, markup=False)
+    _console(stderr=True).print(text, style=style)
 
 
 def print_json(value: object) -> None:
@@ -72,10 +73,10 @@ def progress_bar(*, unit: str = "") -> Progress:
 
     remarks = _console(stderr=True)
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn() if unit else TaskProgressColumn(),
-        TextColumn(unit),
+        TextColumn(unit, markup=False),
         TimeElapsedColumn(),
         console=remarks,
         disable=not remarks.is_terminal,
