@@ -1,4 +1,4 @@
-"""Items, extractors, scorers, and the aliases that say which scorer serves; every move is audited."""
+"""Items, extractors, scorers, and who serves now; how aliases move stands in `db.aliases`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.expression import bindparam
+
+from db import aliases
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +72,10 @@ class Snapshot:
 
     epoch: int
     serving: tuple[Serving, ...]
+
+
+#: Where most callers look for it.
+promote = aliases.promote
 
 
 class ItemConflictError(Exception):
@@ -196,49 +202,6 @@ def register_scorer(connection: Connection, scorer: ScorerRecord) -> int:
         text("SELECT scorer_id FROM model.scorer WHERE scorer_key = :scorer_key"), values
     )
     return int(found.scalar_one())
-
-
-def promote(connection: Connection, scorer_ids: Sequence[int], *, actor: str, reason: str) -> int:
-    """Make scorers the champions of their items; the champions before become `previous`.
-
-    Returns:
-        The new epoch. All items move in the caller's one transaction.
-    """
-    epoch = int(
-        connection.execute(text("UPDATE model.epoch SET epoch = epoch + 1 RETURNING epoch")).scalar_one()
-    )
-    values = {"ids": list(scorer_ids), "actor": actor, "reason": reason, "epoch": epoch}
-    connection.execute(
-        text("""
-            INSERT INTO model.alias (item_id, alias, scorer_id, set_by)
-            SELECT a.item_id, 'previous', a.scorer_id, :actor
-            FROM model.alias a JOIN model.scorer n ON n.item_id = a.item_id
-            WHERE a.alias = 'champion' AND n.scorer_id = ANY(CAST(:ids AS bigint[]))
-              AND n.scorer_id <> a.scorer_id
-            ON CONFLICT (item_id, alias)
-            DO UPDATE SET scorer_id = excluded.scorer_id, set_by = excluded.set_by, set_at = now()
-        """),
-        values,
-    )
-    connection.execute(
-        text("""
-            WITH moved AS (
-                INSERT INTO model.alias (item_id, alias, scorer_id, set_by)
-                SELECT item_id, 'champion', scorer_id, :actor FROM model.scorer
-                WHERE scorer_id = ANY(CAST(:ids AS bigint[]))
-                ON CONFLICT (item_id, alias)
-                DO UPDATE SET scorer_id = excluded.scorer_id, set_by = excluded.set_by, set_at = now()
-                RETURNING item_id, scorer_id
-            )
-            INSERT INTO score.audit (actor, action, subject, detail)
-            SELECT :actor, 'promote', item_id,
-                   jsonb_build_object('scorer_id', scorer_id, 'reason', CAST(:reason AS text),
-                                      'epoch', CAST(:epoch AS bigint))
-            FROM moved
-        """),
-        values,
-    )
-    return epoch
 
 
 def has_champion(connection: Connection, item_id: str) -> bool:

@@ -1,7 +1,16 @@
 """All tables, one file a schema. SQLModel does not validate them: borders do, and CHECKs repeat the rules."""
 
 from db.models.ingest import BatchRow, LeaseRow, QuarantineRow, RejectRow, SubmissionRow, WorkRow
-from db.models.model import AliasRow, EpochRow, ExtractorRow, ItemRow, ScorerRow, TrainingRunRow, TraitRow
+from db.models.model import (
+    AliasRow,
+    EpochRow,
+    ExtractorRow,
+    ItemRow,
+    ScorerRow,
+    TrainingRunRow,
+    TrainingRunSubmissionRow,
+    TraitRow,
+)
 from db.models.ops import RunRow
 from db.models.pii import StudentRow
 from db.models.schema import metadata
@@ -24,6 +33,7 @@ __all__ = [
     "StudentRow",
     "SubmissionRow",
     "TrainingRunRow",
+    "TrainingRunSubmissionRow",
     "TraitRow",
     "WorkRow",
     "metadata",

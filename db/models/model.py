@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     REAL,
@@ -12,10 +13,12 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     ForeignKeyConstraint,
+    Index,
     Integer,
     SmallInteger,
     Text,
     UniqueConstraint,
+    Uuid,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -66,8 +69,18 @@ class TrainingRunRow(SQLModel, table=True):
 
     __tablename__ = "training_run"
     __table_args__ = (
-        one_of("trigger", "manual", "schedule", "new_scores", "drift", "merge"),
+        one_of("trigger", "manual", "schedule", "new_scores", "drift", "agreement", "merge"),
         one_of("state", "running", "done", "failed"),
+        one_of("verdict", "pass", "fail", "inconclusive"),
+        one_of("decision", "champion", "shadow", "registered"),
+        UniqueConstraint("item_id", "period"),
+        # A retraining that is under way, or was when its process died, is taken over and never doubled.
+        Index(
+            "uq_training_run_retraining",
+            "item_id",
+            unique=True,
+            postgresql_where=text("state = 'running' AND period IS NOT NULL"),
+        ),
         {"schema": "model"},
     )
 
@@ -81,6 +94,44 @@ class TrainingRunRow(SQLModel, table=True):
     error: str | None = Field(default=None, sa_column=text_column(nullable=True))
     started_at: datetime = Field(sa_column=time_column(default_now=True))
     finished_at: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    #: The period that a retraining belongs to; null for trainings by hand.
+    period: str | None = Field(default=None, sa_column=text_column(nullable=True))
+    verdict: str | None = Field(default=None, sa_column=text_column(nullable=True))
+    #: What became of the challenger.
+    decision: str | None = Field(default=None, sa_column=text_column(nullable=True))
+    #: The checks behind the verdict, each with its figure.
+    evidence: dict[str, Any] = Field(sa_column=json_column())
+    #: Whose it is while it runs: only the process that knows the token may conclude it.
+    token: UUID | None = Field(default=None, sa_column=Column(Uuid))
+    worker: str | None = Field(default=None, sa_column=text_column(nullable=True))
+    lease_until: datetime | None = Field(default=None, sa_column=time_column(nullable=True))
+    num_attempts: int = Field(sa_column=Column(SmallInteger, nullable=False, server_default=text("1")))
+
+
+class TrainingRunSubmissionRow(SQLModel, table=True):
+    """One submission that a training run learned from or was measured on, and its fold."""
+
+    __tablename__ = "training_run_submission"
+    __table_args__ = (one_of("fold", "train", "validation", "test"), {"schema": "model"})
+
+    training_run_id: int = Field(
+        sa_column=Column(
+            BigInteger,
+            ForeignKey("model.training_run.training_run_id", ondelete="CASCADE"),
+            primary_key=True,
+            autoincrement=False,
+        )
+    )
+    submission_id: int = Field(
+        sa_column=Column(
+            BigInteger,
+            ForeignKey("ingest.submission.submission_id", ondelete="CASCADE"),
+            primary_key=True,
+            autoincrement=False,
+            index=True,
+        )
+    )
+    fold: str = Field(sa_column=text_column())
 
 
 class ExtractorRow(SQLModel, table=True):
