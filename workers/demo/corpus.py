@@ -16,7 +16,7 @@ from workers.demo.corpus_nightly import NIGHTLY_HEADER, NUM_BROKEN, make_night, 
 from workers.demo.phrases import demo_items
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from workers.demo.corpus_nightly import Answer
@@ -58,7 +58,14 @@ class CorpusFiles:
     num_accepted_by_item: dict[str, int]
 
 
-def write_corpus(folder: Path, *, seed: int, num_history_per_item: int, num_nightly: int) -> CorpusFiles:
+def write_corpus(
+    folder: Path,
+    *,
+    seed: int,
+    num_history_per_item: int,
+    num_nightly: int,
+    item_ids: Sequence[str] | None = None,
+) -> CorpusFiles:
     """Write the corpus; the same arguments give the same bytes on every machine.
 
     Args:
@@ -66,6 +73,7 @@ def write_corpus(folder: Path, *, seed: int, num_history_per_item: int, num_nigh
         seed: any integer
         num_history_per_item: human-scored answers of each item
         num_nightly: answers of the night that are to be accepted, at least 2
+        item_ids: only these items; all by default
 
     Raises:
         ValueError: fewer than two nightly answers are asked for, or a negative number of scored ones.
@@ -76,7 +84,7 @@ def write_corpus(folder: Path, *, seed: int, num_history_per_item: int, num_nigh
             f"got {num_nightly} and {num_history_per_item}"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    items = demo_items()
+    items = tuple(item for item in demo_items() if item_ids is None or item.item_id in item_ids)
     num_history = num_history_per_item * len(items)
     history = write_answers(items, num_history, "h", Dice(seed, "history"))
     night = make_night(items, num_nightly, Dice(seed, "nightly"))
