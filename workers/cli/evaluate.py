@@ -1,0 +1,168 @@
+"""The verb evaluate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workers.cli.main import app
+from workers.cli.printing import print_json, print_table, remark, say
+
+if TYPE_CHECKING:
+    from db.intake import RejectedRow
+    from scoring.evaluation.policy import Policy
+    from scoring.evaluation.report import Figure
+    from workers.evaluating import Evaluation
+    from workers.settings import Settings
+
+#: Done, but some rows were refused.
+_PARTLY = 3
+
+
+@app.command()
+def evaluate(
+    file: Annotated[
+        Path | None, typer.Argument(help="machine and human levels, CSV or JSON lines; without it the ledger")
+    ] = None,
+    item: Annotated[list[str] | None, typer.Option(help="only this item; may be repeated")] = None,
+    scorer: Annotated[
+        list[int] | None, typer.Option(help="this scorer instead of champions and shadows; may be repeated")
+    ] = None,
+    purpose: Annotated[
+        list[str] | None, typer.Option(help="only human reads of this purpose; may be repeated")
+    ] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="only what people read in so many days")] = None,
+    machine: Annotated[str, typer.Option(help="column of the machine's level in FILE")] = "machine",
+    human: Annotated[str, typer.Option(help="column of the human level in FILE")] = "human",
+    second: Annotated[str, typer.Option(help="column of a second human level in FILE")] = "second",
+    group: Annotated[
+        list[str] | None, typer.Option(help="column with a group of students; may be repeated")
+    ] = None,
+    groups: Annotated[
+        Path | None, typer.Option(help="file with response_id and the --group columns, for the ledger")
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="thresholds; see docs/policy.md")] = None,
+    rsmtool: Annotated[
+        Path | None, typer.Option(help="write this CSV for rsmeval, and a .json beside it")
+    ] = None,
+    trait: Annotated[str | None, typer.Option(help="the trait that --rsmtool is about")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Compare machine levels with human ones: agreement with intervals, groups, and the gates' verdict.
+
+    Without FILE the ledger is asked about champions and shadows; answers that a scorer learned from are left
+    out. FILE has response_id, machine, human and, where they apply, item_id, trait, second and groups.
+    """
+    from scoring.errors import InvalidInputError
+    from workers.evaluating import evaluate_file, plain
+    from workers.importers.scored import Columns
+    from workers.policies import find_policy
+    from workers.rsmtool import write_rsmeval
+    from workers.settings import load_settings
+
+    settings = load_settings()
+    rules = find_policy(settings, policy)
+    rejected: list[RejectedRow] = []
+    if file is None:
+        named = _Named(item or [], scorer or [], purpose or [], days, group or [], groups)
+        found = _from_ledger(settings, rules, named)
+    elif item or scorer or purpose or days or groups:
+        raise InvalidInputError("--item, --scorer, --purpose, --days and --groups ask the ledger, not FILE")
+    else:
+        columns = Columns(machine, human, second, tuple(group or ()))
+        found, rejected = evaluate_file(file, columns, rules, max_line_bytes=settings.intake.max_line_bytes)
+    for row in rejected[:20]:
+        remark(f"{file}: line {row.line}: {row.detail} ({row.reason})", style="yellow")
+    if rsmtool is not None:
+        if len(found) != 1:
+            raise InvalidInputError(
+                f"--rsmtool is about one scorer, these are {len(found)}: choose with --item or --scorer"
+            )
+        config = write_rsmeval(rsmtool, found[0], trait=trait)
+        remark(f"written: {rsmtool} and {config}; run `rsmeval {config}`")
+    if as_json:
+        print_json(plain(found))
+    else:
+        _show(found)
+    raise typer.Exit(_PARTLY if rejected else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What the options say about the ledger."""
+
+    items: list[str]
+    scorers: list[int]
+    purposes: list[str]
+    days: int | None
+    groupings: list[str]
+    groups: Path | None
+
+
+def _from_ledger(settings: Settings, rules: Policy, named: _Named) -> list[Evaluation]:
+    from db.evaluations import COUNTING
+    from db.session import make_engine
+    from scoring.errors import InvalidInputError
+    from workers.evaluating import Scope, evaluate_ledger, read_groups
+    from workers.places import database_url
+
+    unknown = set(named.purposes) - set(COUNTING)
+    if unknown:
+        raise typer.BadParameter(f"--purpose {min(unknown)}: one of {', '.join(COUNTING)}")
+    if bool(named.groups) != bool(named.groupings):
+        raise InvalidInputError("--groups FILE and --group COLUMN go together: the ledger knows no groups")
+    groups = None
+    if named.groups is not None:
+        groups = read_groups(named.groups, named.groupings, max_line_bytes=settings.intake.max_line_bytes)
+    since = None if named.days is None else datetime.now(UTC) - timedelta(days=named.days)
+    scope = Scope(tuple(named.items), tuple(named.scorers), tuple(named.purposes) or COUNTING, since)
+    return evaluate_ledger(make_engine(database_url(settings)), scope, rules, groups=groups)
+
+
+def _show(found: list[Evaluation]) -> None:
+    if not found:
+        say("no item has a champion yet: train one, or name a FILE")
+        return
+    rows = [
+        (
+            one.item_id,
+            _served(one),
+            trait.trait,
+            trait.num_answers,
+            *(
+                _figure(trait.figures.get(name))
+                for name in ("qwk", "accuracy", "exact_adjacent", "macro_f1", "smd")
+            ),
+            _figure(trait.human_qwk),
+        )
+        for one in found
+        for trait in one.report.traits
+    ]
+    columns = ("item", "scorer", "trait", "n", "QWK", "accuracy", "adjacent", "macro F1", "SMD", "human QWK")
+    print_table(columns, rows)
+    over = [
+        (one.item_id, _served(one), name, figure.num_answers, _figure(figure))
+        for one in found
+        for name, figure in one.report.figures.items()
+    ]
+    if over:
+        print_table(("item", "scorer", "over all traits", "n", "value"), over)
+    for one in found:
+        say(f"{one.item_id}, {_served(one)}: {one.judgement.verdict.value}")
+        for check in one.judgement.checks:
+            told = f"{check.trait}: {check.name} {_figure(check.figure) or ''}".rstrip()
+            say(f"  {told}: {check.verdict.value}, {check.reason}")
+
+
+def _served(one: Evaluation) -> str:
+    return "file" if one.scorer_id is None else f"{one.scorer_id} {one.alias or ''}".rstrip()
+
+
+def _figure(figure: Figure | None) -> str | None:
+    if figure is None or figure.value != figure.value:
+        return None
+    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
