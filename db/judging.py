@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psycopg
 from sqlalchemy import text
+from sqlalchemy.exc import DataError, OperationalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +33,9 @@ class IncomingRow:
     content_sha256: bytes
     student_id: str | None = None
     submitted_at: datetime | None = None
+    #: `response_id` names the answer among the student's own: the pseudonym is put before it, so that the
+    #: key is unique and still says nothing about who it is. Needs a student_id.
+    within_student: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +50,14 @@ class RejectedRow:
 _INCOMING = """
 CREATE TEMPORARY TABLE incoming (
     line int NOT NULL, source text, response_id text, attempt int, item_id text, body text, text_key bytea,
-    content_sha256 bytea, student_id text, submitted_at timestamptz, reason text, detail text
+    content_sha256 bytea, student_id text, submitted_at timestamptz, within_student boolean, reason text,
+    detail text
 ) ON COMMIT DROP
 """
 
 _COPY = """
 COPY incoming (line, source, response_id, attempt, item_id, body, text_key, content_sha256, student_id,
-               submitted_at, reason, detail) FROM STDIN
+               submitted_at, within_student, reason, detail) FROM STDIN
 """
 
 _UNKNOWN_ITEMS = """
@@ -80,6 +86,12 @@ INSERT INTO pii.student (source, source_student_id)
 SELECT DISTINCT source, student_id FROM incoming
 WHERE reason IS NULL AND student_id IS NOT NULL ORDER BY source, student_id
 ON CONFLICT DO NOTHING
+"""
+
+_PSEUDONYMS = """
+UPDATE incoming i SET response_id = p.student_key || ':' || i.response_id
+FROM pii.student p
+WHERE i.reason IS NULL AND i.within_student AND p.source = i.source AND p.source_student_id = i.student_id
 """
 
 _ACCEPT = """
@@ -129,8 +141,9 @@ def judge(
     _copy(connection, rows)
     connection.execute(text("ANALYZE incoming"))
     connection.execute(text(_UNKNOWN_ITEMS))
-    connection.execute(text(_SAME_BATCH))
     connection.execute(text(_STUDENTS))
+    connection.execute(text(_PSEUDONYMS))
+    connection.execute(text(_SAME_BATCH))
     num_new = connection.execute(text(_ACCEPT), {"batch_id": batch_id}).scalar_one()
     connection.execute(text(_KNOWN_BEFORE), {"batch_id": batch_id})
     return int(num_new)
@@ -140,14 +153,21 @@ def _copy(connection: Connection, rows: Iterable[tuple[str, IncomingRow | Reject
     driver = connection.connection.driver_connection
     if driver is None:
         raise RuntimeError("the connection is closed")
-    with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for source, row in rows:
-            copy.write_row(_columns(source, row))
+    # The driver's own cursor: its errors become what every other statement raises.
+    try:
+        with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
+            for source, row in rows:
+                copy.write_row(_columns(source, row))
+    except psycopg.OperationalError as error:
+        raise OperationalError(_COPY, None, error) from error
+    except psycopg.DataError as error:
+        raise DataError(_COPY, None, error) from error
 
 
 def _columns(source: str, row: IncomingRow | RejectedRow) -> tuple[object, ...]:
     if isinstance(row, RejectedRow):
-        return (row.line, source, None, None, None, None, None, None, None, None, row.reason, row.detail)
+        empty = (None,) * 9
+        return (row.line, source, *empty, row.reason, row.detail)
     return (
         row.line,
         source,
@@ -159,6 +179,7 @@ def _columns(source: str, row: IncomingRow | RejectedRow) -> tuple[object, ...]:
         row.content_sha256,
         row.student_id,
         row.submitted_at,
+        row.within_student,
         None,
         None,
     )

@@ -1,18 +1,21 @@
 """The Celery application and what we say to the broker; only this room and `consumer` know Celery.
 
-Redis keys: `<prefix>.shard.<n>` (list, one a shard), `<prefix>.nightly` (list), and kombu's own
-`unacked`, `unacked_index`, `_kombu.binding.*`. Losing any of them loses nothing: Postgres is the ledger.
+Redis keys: `<prefix>.shard.<n>` (list, one a shard), `<prefix>.nightly` and `<prefix>.submit` (lists), and
+kombu's own `unacked`, `unacked_index`, `_kombu.binding.*`. Losing any of them but `submit`, the task door,
+loses nothing: Postgres is the ledger.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import redis
 from celery import Celery
-from kombu import Exchange, Queue
+from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from scoring.errors import BrokerUnavailableError
@@ -21,8 +24,9 @@ from workers.events import NIGHTLY_TASK, SCORE_TASK, WorkMessage
 from workers.places import broker_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from workers.doors.gate import Gate
     from workers.settings import Settings
 
 _SOCKET_TIMEOUT_S = 15.0
@@ -40,11 +44,43 @@ def nightly_queue(settings: Settings) -> str:
     return f"{settings.broker.prefix}.nightly"
 
 
-def make_app(settings: Settings) -> Celery:
-    """Build the Celery application; no connection is made yet."""
+def submit_queue(settings: Settings) -> str:
+    """Name of the queue of the task door."""
+    return f"{settings.broker.prefix}.submit"
+
+
+class GatedConnection(Connection):
+    """A kombu connection whose channels show every popped element to the gate before they decode it."""
+
+    def get_transport_cls(self) -> Any:
+        """The transport for this URL, with gated channels."""
+        transport: Any = super().get_transport_cls()
+        return _gated(transport)
+
+
+class _GatedChannel:
+    """Mixed into a Redis channel of kombu, whose `BRPOP` replies all pass through `parse_response`."""
+
+    gate: Gate | None = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 (kombu's signature)
+        client = super()._create_client(asynchronous)  # type: ignore[misc]
+        if self.gate is not None:
+            client.parse_response = partial(_pass_gate, self.gate, client.parse_response)
+        return client
+
+
+def make_app(settings: Settings, *, gate: Gate | None = None) -> Celery:
+    """Build the Celery application; no connection is made yet.
+
+    Args:
+        settings: all settings.
+        gate: stands between the broker's lists and a worker that consumes them.
+    """
     app = Celery("scorefold", broker=kombu_url(broker_url(settings)), set_as_current=False)
+    app.amqp.Connection = GatedConnection
     names = [shard_queue(settings, shard) for shard in range(settings.broker.num_shards)]
-    names.append(nightly_queue(settings))
+    names += [nightly_queue(settings), submit_queue(settings)]
     app.conf.update(
         task_queues=[Queue(name, Exchange(name), routing_key=name) for name in names],
         task_default_queue=nightly_queue(settings),
@@ -67,7 +103,9 @@ def make_app(settings: Settings) -> Celery:
             "socket_timeout": _SOCKET_TIMEOUT_S,
             "socket_connect_timeout": 5.0,
             "priority_steps": [0],
+            "gate": gate,
         },
+        broker_use_ssl=_tls(broker_url(settings)),
         beat_schedule={"nightly": {"task": NIGHTLY_TASK, "schedule": _NIGHTLY_TICK_S}},
         beat_scheduler="celery.beat:Scheduler",  # the default one keeps a pickle on disk
     )
@@ -108,6 +146,22 @@ class BrokerPublisher:
                 **message.properties,
             )
 
+    def put_back(self, queue: bytes, element: bytes) -> None:
+        """Return an element to the far end of its list, as it was.
+
+        Raises:
+            BrokerUnavailableError: the broker does not take it.
+        """
+        with _broker_errors():
+            self._client.lpush(queue, element)
+
+    def answers(self) -> bool:
+        """Whether the broker answers."""
+        try:
+            return bool(self._client.ping())
+        except (redis.RedisError, OSError):
+            return False
+
     def num_waiting_messages(self) -> int:
         """Messages in all shards that no worker has taken.
 
@@ -119,6 +173,28 @@ class BrokerPublisher:
             for shard in shards:
                 pipe.llen(shard_queue(self._settings, shard))
             return sum(int(length) for length in pipe.execute())
+
+
+@cache
+def _gated(transport: Any) -> Any:
+    options = (*transport.Channel.from_transport_options, "gate")
+    channel = type("GatedChannel", (_GatedChannel, transport.Channel), {"from_transport_options": options})
+    return type("GatedTransport", (transport,), {"Channel": channel})
+
+
+def _pass_gate(
+    gate: Gate, parse: Callable[..., Any], connection: Any, command_name: str, **options: Any
+) -> Any:
+    reply = parse(connection, command_name, **options)
+    return gate(reply) if command_name == "BRPOP" else reply
+
+
+def _tls(url: str) -> dict[str, str] | None:
+    # kombu takes rediss:// without further word for "any certificate will do"; redis-py does not.
+    parts = urlsplit(url)
+    if parts.scheme != "rediss" or "ssl_cert_reqs" in parts.query:
+        return None
+    return {"ssl_cert_reqs": "required"}
 
 
 @contextmanager

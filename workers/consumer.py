@@ -13,15 +13,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
+from celery.exceptions import Reject
 
 from db.ledger import LeasePolicy
 from db.session import make_engine
-from scoring.errors import FatalError, InvalidInputError, ScorefoldError
-from workers.app import BrokerPublisher, make_app, nightly_queue, shard_queue
+from scoring.errors import DatabaseUnavailableError, FatalError, InvalidInputError, ScorefoldError
+from workers.app import BrokerPublisher, make_app, nightly_queue, shard_queue, submit_queue
 from workers.batcher import Batcher
 from workers.dispatch import Dispatcher, dispatch_policy
-from workers.events import NIGHTLY_TASK, SCORE_TASK, decode_work
-from workers.housekeeping import Rounds, heartbeat, repair
+from workers.doors.desk import Desk
+from workers.doors.gate import Gate
+from workers.doors.stream import open_reader
+from workers.doors.task import take_task
+from workers.events import NIGHTLY_TASK, SCORE_TASK, SUBMIT_TASK, decode_work
+from workers.health import forget_pulse, pulse_folder
+from workers.housekeeping import Rounds, Watchdog, repair
 from workers.nightly import run_nightly
 from workers.pipeline import Pipeline
 from workers.places import database_url
@@ -30,11 +36,13 @@ from workers.telemetry import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from celery import Celery
     from sqlalchemy import Engine as Database
 
     from scoring.engine import Engine
+    from workers.doors.stream import StreamReader
     from workers.settings import Settings
 
 log = get_logger("consumer")
@@ -47,23 +55,38 @@ class Station:
     database: Database
     batcher: Batcher
     pipeline: Pipeline
+    gate: Gate
+    desk: Desk
     rounds: tuple[Rounds, ...]
+    reader: StreamReader | None
+    pulses: Path
 
     def open(self) -> None:
-        """Start the engine's thread and the housekeeping."""
+        """Start the housekeeping and the stream's reader."""
         for one in self.rounds:
             one.start()
+        if self.reader is not None:
+            self.reader.start()
+
+    def stop_taking(self) -> None:
+        """Take nothing new in hand; does not wait."""
+        self.pipeline.stop()
+        if self.reader is not None:
+            self.reader.stop()
 
     def close(self) -> None:
         """Give back what is in hand, so that nobody waits for a lease to end."""
         for one in self.rounds:
             one.stop()
+        if self.reader is not None:
+            self.reader.join()
         try:
             if num_given_back := self.pipeline.give_back_held():
                 log.info("gave_back", num_submissions=num_given_back)
         except ScorefoldError as error:
             log.warning("give_back_failed", reason=str(error))
         self.database.dispose()
+        forget_pulse(self.pulses)
 
 
 def lease_policy(settings: Settings) -> LeasePolicy:
@@ -83,8 +106,12 @@ def run_worker(settings: Settings, engine: Engine, *, shards: Sequence[int] | No
         engine: a loaded engine; scorers are brought in from the registry.
         shards: queues to listen to; all by default. Correctness never depends on it.
     """
-    app = make_app(settings)
-    station = _assemble(settings, app, engine)
+    # A thread each for the tasks, the repairs, the leases, the stream and the gate, and one to spare.
+    database = make_engine(database_url(settings), pool_size=settings.worker.num_task_threads + 5)
+    publisher = BrokerPublisher(make_app(settings), settings)
+    gate = Gate(database, publisher.put_back)
+    station = _assemble(settings, database, publisher, gate, engine)
+    app = make_app(settings, gate=gate)
     _offer_tasks(app, station)
     _follow_signals(station)
     shards = range(settings.broker.num_shards) if shards is None else shards
@@ -92,7 +119,11 @@ def run_worker(settings: Settings, engine: Engine, *, shards: Sequence[int] | No
         hostname=f"scorefold-{os.getpid()}@{socket.gethostname()}",
         pool_cls="threads",
         concurrency=settings.worker.num_task_threads,
-        queues=[*(shard_queue(settings, shard) for shard in shards), nightly_queue(settings)],
+        queues=[
+            *(shard_queue(settings, shard) for shard in shards),
+            nightly_queue(settings),
+            submit_queue(settings),
+        ],
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
@@ -107,30 +138,39 @@ def run_beat(settings: Settings) -> None:
     make_app(settings).Beat(quiet=True).run()
 
 
-def _assemble(settings: Settings, app: Celery, engine: Engine) -> Station:
-    # A thread each for the tasks, the heartbeat and the repairs, and one to spare.
-    database = make_engine(database_url(settings), pool_size=settings.worker.num_task_threads + 3)
+def _assemble(
+    settings: Settings, database: Database, publisher: BrokerPublisher, gate: Gate, engine: Engine
+) -> Station:
     batcher = Batcher(engine)
     batcher.start()
     keeper = RosterKeeper(database, batcher)
     keeper.refresh()
     policy = lease_policy(settings)
-    name = f"{socket.gethostname()}/{os.getpid()}"
-    pipeline = Pipeline(database, batcher, keeper, worker=name, policy=policy)
-    dispatcher = Dispatcher(database, BrokerPublisher(app, settings), dispatch_policy(settings))
-    beat = partial(heartbeat, pipeline, batcher, stall_s=settings.worker.stall_s)
+    pipeline = Pipeline(database, batcher, keeper, worker=_name(), policy=policy)
+    dispatcher = Dispatcher(database, publisher, dispatch_policy(settings))
+    dog = Watchdog(
+        batcher,
+        gate,
+        stall_s=settings.worker.stall_s,
+        num_hands=settings.worker.num_task_threads,
+        broker_answers=publisher.answers,
+    )
     mend = partial(repair, database, dispatcher, keeper, policy=policy)
     rounds = (
-        Rounds("heartbeat", beat, interval_s=policy.lease_s / 4),
+        Rounds("watchdog", partial(dog.look, pulse_folder(settings)), interval_s=1.0),
+        Rounds("heartbeat", pipeline.renew, interval_s=policy.lease_s / 4),
         Rounds("repair", mend, interval_s=settings.worker.sweep_interval_s),
     )
-    return Station(database, batcher, pipeline, rounds)
+    desk = Desk(database, settings.intake)
+    reader = open_reader(settings, database, desk, name=_name()) if settings.intake.read_stream else None
+    return Station(database, batcher, pipeline, gate, desk, rounds, reader, pulse_folder(settings))
 
 
 def _offer_tasks(app: Celery, station: Station) -> None:
     def score(**payload: Any) -> None:
         try:
-            station.pipeline.process(decode_work(payload).ids)
+            with station.gate.held():
+                station.pipeline.process(decode_work(payload).ids)
         except InvalidInputError as error:
             log.warning("message_refused", reason=str(error))
         except FatalError as error:
@@ -140,10 +180,20 @@ def _offer_tasks(app: Celery, station: Station) -> None:
             # The hint is spent, the ledger is not: the repair round sends another.
             log.warning("message_dropped", reason=str(error))
 
+    def submit(task: Any, /, **payload: Any) -> None:
+        try:
+            with station.gate.held():
+                take_task(station.desk, payload, message_id=task.request.id)
+        except DatabaseUnavailableError as error:
+            # No hint: the only copy of these events goes back to its list.
+            raise Reject(str(error), requeue=True) from error
+
     def nightly() -> None:
-        run_nightly(station.database)
+        with station.gate.held():
+            run_nightly(station.database)
 
     app.task(name=SCORE_TASK, shared=False)(score)
+    app.task(name=SUBMIT_TASK, shared=False, bind=True)(submit)
     app.task(name=NIGHTLY_TASK, shared=False)(nightly)
 
 
@@ -153,7 +203,7 @@ def _follow_signals(station: Station) -> None:
         log.info("worker_ready", engine=station.batcher.engine_name)
 
     def shutting_down(**_: Any) -> None:
-        station.pipeline.stop()
+        station.stop_taking()
 
     def shut_down(**_: Any) -> None:
         station.close()
@@ -162,3 +212,7 @@ def _follow_signals(station: Station) -> None:
     signals.worker_ready.connect(ready, weak=False)
     signals.worker_shutting_down.connect(shutting_down, weak=False)
     signals.worker_shutdown.connect(shut_down, weak=False)
+
+
+def _name() -> str:
+    return f"{socket.gethostname()}/{os.getpid()}"

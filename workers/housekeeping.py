@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import random
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from db import ledger
 from scoring.errors import EngineStalledError, TransientError
+from workers.health import Pulse, write_pulse
 from workers.telemetry import get_logger
 from workers.writer import database_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from sqlalchemy import Engine as Database
 
     from db.ledger import LeasePolicy
     from workers.batcher import Batcher
     from workers.dispatch import Dispatcher
-    from workers.pipeline import Pipeline
+    from workers.doors.gate import Gate
     from workers.roster import RosterKeeper
 
 log = get_logger("housekeeping")
@@ -56,12 +59,45 @@ class Rounds:
                 log.exception("round_failed", thread=self._thread.name)
 
 
-def heartbeat(pipeline: Pipeline, batcher: Batcher, *, stall_s: float) -> None:
-    """Prolong leases, unless the engine stands still: then end the process, and the work goes to others."""
-    if batcher.stalled_s() > stall_s:
-        log.error("engine_stalled", stalled_s=round(batcher.stalled_s()))
-        os._exit(EngineStalledError.exit_code)
-    pipeline.renew()
+class Watchdog:
+    """Tells a supervisor how this process does, and ends it if it cannot go on: the work goes to others."""
+
+    def __init__(
+        self,
+        batcher: Batcher,
+        gate: Gate,
+        *,
+        stall_s: float,
+        num_hands: int,
+        broker_answers: Callable[[], bool],
+    ) -> None:
+        self._batcher = batcher
+        self._gate = gate
+        self._stall_s = stall_s
+        self._num_hands = num_hands
+        self._broker_answers = broker_answers
+        self._started_at = time.time()
+
+    def look(self, folder: Path) -> None:
+        """Write the pulse; end the process if the engine stands still, or the consumer has gone deaf."""
+        stalled_s, deaf_s = self._batcher.stalled_s(), self._gate.deaf_s(num_hands=self._num_hands)
+        write_pulse(
+            folder,
+            Pulse(
+                pid=os.getpid(),
+                started_at=self._started_at,
+                at=time.time(),
+                stalled_s=stalled_s,
+                deaf_s=deaf_s,
+            ),
+        )
+        if stalled_s > self._stall_s:
+            log.error("engine_stalled", stalled_s=round(stalled_s))
+            os._exit(EngineStalledError.exit_code)
+        # Hearing nothing is no fault of ours while the broker is away.
+        if deaf_s > self._stall_s and self._broker_answers():
+            log.error("consumer_deaf", deaf_s=round(deaf_s))
+            os._exit(EngineStalledError.exit_code)
 
 
 def repair(database: Database, dispatcher: Dispatcher, keeper: RosterKeeper, *, policy: LeasePolicy) -> None:

@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from db import ledger
-from scoring.errors import DatabaseUnavailableError, FatalError, PermanentError, TransientError
+from scoring.errors import (
+    DatabaseUnavailableError,
+    DeviceOutOfMemoryError,
+    FatalError,
+    PermanentError,
+    TransientError,
+)
 from scoring.text import condition_code
 from scoring.types import Requests, ScorerKey
 from workers.telemetry import get_logger
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
 
     from db.ledger import Claim, LeasePolicy
     from db.registry import Serving
+    from scoring.types import Scores
     from workers.batcher import Batcher
     from workers.roster import Roster, RosterKeeper
 
@@ -178,8 +185,22 @@ class Pipeline:
                     texts.append(text)
         if texts:
             requests = Requests([ScorerKey(one.scorer_key) for one in servers], texts)
-            sheet.add_scores(owners, servers, self._batcher.score(requests))
+            for start, scores in self._score(requests):
+                sheet.add_scores(owners[start:], servers[start:], scores)
         return _Outcome(finished, unserved, sheet)
+
+    def _score(self, requests: Requests, start: int = 0) -> list[tuple[int, Scores]]:
+        """Scores by part, each with the place of its first answer; parts are halved until they fit."""
+        try:
+            return [(start, self._batcher.score(requests))]
+        except DeviceOutOfMemoryError:
+            half = len(requests) // 2
+            if half == 0:
+                raise
+            log.warning("batch_halved", num_answers=len(requests))
+            parts = (slice(None, half), slice(half, None))
+            first, second = (Requests(requests.scorers[part], requests.texts[part]) for part in parts)
+            return self._score(first, start) + self._score(second, start + half)
 
     def _roster_for(self, claimed: Claim) -> Roster:
         if any(item_id not in self._keeper.current.serving for item_id in set(claimed.item_ids)):

@@ -89,6 +89,13 @@ class IntakeSettings(_Section):
 
     max_text_chars: int = Field(50_000, ge=1, description="longest answer accepted, in characters")
     max_line_bytes: int = Field(4_000_000, ge=1000, description="longest line of a JSON lines file")
+    max_event_bytes: int = Field(1_000_000, ge=1000, description="longest event of the stream or task door")
+    stream: str = Field("submissions", description="name of the Redis Stream of events, after the prefix")
+    read_stream: bool = Field(True, description="whether each worker also reads the stream")  # noqa: FBT003
+    max_events_per_read: int = Field(500, ge=1, le=10_000, description="stream entries in one transaction")
+    stream_idle_s: float = Field(
+        30.0, gt=0, description="a reader that is silent for so long loses its entries"
+    )
 
 
 class TelemetrySettings(_Section):
