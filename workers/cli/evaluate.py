@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from workers.cli.printing import print_json, print_table, remark, say
 if TYPE_CHECKING:
     from db.intake import RejectedRow
     from scoring.evaluation.policy import Policy
-    from scoring.evaluation.report import Figure
+    from scoring.evaluation.report import Figure, ItemReport
     from workers.evaluating import Evaluation
     from workers.settings import Settings
 
@@ -70,11 +71,12 @@ def evaluate(
     if file is None:
         named = _Named(item or [], scorer or [], purpose or [], days, group or [], groups)
         found = _from_ledger(settings, rules, named)
-    elif item or scorer or purpose or days or groups:
-        raise InvalidInputError("--item, --scorer, --purpose, --days and --groups ask the ledger, not FILE")
+    elif scorer or purpose or days or groups:
+        raise InvalidInputError("--scorer, --purpose, --days and --groups ask the ledger, not FILE")
     else:
         columns = Columns(machine, human, second, tuple(group or ()))
         found, rejected = evaluate_file(file, columns, rules, max_line_bytes=settings.intake.max_line_bytes)
+        found = [one for one in found if not item or one.item_id in item]
     for row in rejected[:20]:
         remark(f"{file}: line {row.line}: {row.detail} ({row.reason})", style="yellow")
     if rsmtool is not None:
@@ -127,42 +129,32 @@ def _show(found: list[Evaluation]) -> None:
     if not found:
         say("no item has a champion yet: train one, or name a FILE")
         return
-    rows = [
-        (
-            one.item_id,
-            _served(one),
-            trait.trait,
-            trait.num_answers,
-            *(
-                _figure(trait.figures.get(name))
-                for name in ("qwk", "accuracy", "exact_adjacent", "macro_f1", "smd")
-            ),
-            _figure(trait.human_qwk),
-        )
-        for one in found
-        for trait in one.report.traits
-    ]
-    columns = ("item", "scorer", "trait", "n", "QWK", "accuracy", "adjacent", "macro F1", "SMD", "human QWK")
-    print_table(columns, rows)
-    over = [
-        (one.item_id, _served(one), name, figure.num_answers, _figure(figure))
-        for one in found
-        for name, figure in one.report.figures.items()
-    ]
-    if over:
-        print_table(("item", "scorer", "over all traits", "n", "value"), over)
     for one in found:
-        say(f"{one.item_id}, {_served(one)}: {one.judgement.verdict.value}")
+        title = f"{one.item_id}, {_served(one)}: {one.judgement.verdict.value}"
+        print_table(("trait", "figure", "n", "value", "from", "to"), _rows(one.report), title=title)
         for check in one.judgement.checks:
-            told = f"{check.trait}: {check.name} {_figure(check.figure) or ''}".rstrip()
-            say(f"  {told}: {check.verdict.value}, {check.reason}")
+            say(f"  {check.trait}: {check.name}: {check.verdict.value}, {check.reason}")
+        say()
+
+
+def _rows(report: ItemReport) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for trait in report.traits:
+        figures = [*trait.figures.items(), ("human_qwk", trait.human_qwk)]
+        figures += [(f"dsm {one.grouping}={one.group}", one.dsm) for one in trait.groups]
+        rows += [(trait.trait, *_cells(name, figure)) for name, figure in figures if figure is not None]
+        rows += [
+            (trait.trait, f"exact on {one.level}", one.num_human, one.num_both / one.num_human, None, None)
+            for one in trait.levels
+            if one.num_human
+        ]
+    return rows + [("all", *_cells(name, figure)) for name, figure in report.figures.items()]
+
+
+def _cells(name: str, figure: Figure) -> tuple[object, ...]:
+    values = (figure.value, figure.low, figure.high)
+    return (name, figure.num_answers, *(None if math.isnan(value) else value for value in values))
 
 
 def _served(one: Evaluation) -> str:
-    return "file" if one.scorer_id is None else f"{one.scorer_id} {one.alias or ''}".rstrip()
-
-
-def _figure(figure: Figure | None) -> str | None:
-    if figure is None or figure.value != figure.value:
-        return None
-    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+    return "from a file" if one.scorer_id is None else f"scorer {one.scorer_id} {one.alias or ''}".rstrip()
