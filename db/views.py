@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from psycopg.errors import InvalidTableDefinition
 from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -146,23 +148,23 @@ VIEWS = (BATCHES, SCORES, AGREEMENT)
 def refresh(connection: Connection) -> None:
     """Put every view in place as declared; a view whose columns changed is dropped and made again."""
     for view in VIEWS:
-        if _columns(connection, view) not in ([], list(view.columns)):
-            connection.execute(text(f"DROP VIEW grader.{view.name} CASCADE"))
-        connection.execute(text(f"CREATE OR REPLACE VIEW grader.{view.name} AS {view.select}"))
+        _put(connection, view)
         connection.execute(text(f"COMMENT ON VIEW grader.{view.name} IS {_quoted(view.comment)}"))
         for column, comment in view.columns.items():
             connection.execute(text(f"COMMENT ON COLUMN grader.{view.name}.{column} IS {_quoted(comment)}"))
 
 
-def _columns(connection: Connection, view: View) -> list[str]:
-    found = connection.execute(
-        text(
-            "SELECT column_name FROM information_schema.columns"
-            " WHERE table_schema = 'grader' AND table_name = :name ORDER BY ordinal_position"
-        ),
-        {"name": view.name},
-    )
-    return [row.column_name for row in found]
+def _put(connection: Connection, view: View) -> None:
+    statement = text(f"CREATE OR REPLACE VIEW grader.{view.name} AS {view.select}")
+    try:
+        with connection.begin_nested():
+            connection.execute(statement)
+    except ProgrammingError as error:
+        # A column is gone or has another name or type: such a view is not replaced in place.
+        if not isinstance(error.orig, InvalidTableDefinition):
+            raise
+        connection.execute(text(f"DROP VIEW grader.{view.name} CASCADE"))
+        connection.execute(statement)
 
 
 def _quoted(comment: str) -> str:
