@@ -60,7 +60,9 @@ def submit_file(
         DatabaseUnavailableError: Postgres does not answer; nothing was accepted.
     """
     file = files.inspect(path)
-    header = intake.FileHeader(source, path.name, file.file_format, file.sha256, file.num_bytes)
+    # A file's name may hold bytes that are no text.
+    name = path.name.encode("utf-8", "replace").decode()
+    header = intake.FileHeader(source, name, file.file_format, file.sha256, file.num_bytes)
     records = files.read_records(
         file,
         required=answers.SUBMISSION_FIELDS,

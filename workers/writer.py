@@ -7,10 +7,11 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from psycopg.errors import InvalidSchemaName, UndefinedColumn, UndefinedTable
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from db.ledger import ScoreColumns
-from scoring.errors import DatabaseUnavailableError
+from scoring.errors import DatabaseUnavailableError, FatalError
 from workers.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -24,21 +25,37 @@ log = get_logger("writer")
 Result = TypeVar("Result")
 
 
+class SchemaMismatchError(FatalError):
+    """The database has not the tables that this code needs."""
+
+    exit_code = 78
+
+
 @contextmanager
 def database_errors() -> Iterator[None]:
-    """Translate what means "Postgres is away"; let programming errors through.
+    """Translate what means "Postgres is away" or "nobody has migrated"; let programming errors through.
 
     Raises:
         DatabaseUnavailableError: the connection broke or could not be made.
+        SchemaMismatchError: a table or column is not there.
     """
     try:
         yield
     except (OperationalError, InterfaceError) as error:
-        raise DatabaseUnavailableError(f"Postgres does not answer: {type(error.orig).__name__}") from error
+        raise DatabaseUnavailableError(f"Postgres does not answer: {_first_line(error)}") from error
     except DBAPIError as error:
         if error.connection_invalidated:
             raise DatabaseUnavailableError("the connection to Postgres broke") from error
+        if isinstance(error.orig, UndefinedTable | UndefinedColumn | InvalidSchemaName):
+            raise SchemaMismatchError(
+                f"the schema does not fit this code ({_first_line(error)}): run `scorefold migrate`"
+            ) from error
         raise
+
+
+def _first_line(error: DBAPIError) -> str:
+    # The server's own words; values of parameters come in the lines after it, if at all.
+    return next(iter(str(error.orig).splitlines()), "") or type(error.orig).__name__
 
 
 def patiently(

@@ -56,7 +56,7 @@ def submit(
     settings = load_settings()
     database = make_engine(database_url(settings), statement_timeout_s=None)
     with progress_bar() as bar:
-        line = bar.add_task(f"reading {file.name}", total=file.stat().st_size if file.is_file() else None)
+        line = bar.add_task(f"reading {file.name}", total=_num_bytes(file))
         report = submit_file(
             database,
             file,
@@ -76,7 +76,7 @@ def submit(
 
 @app.command()
 def scores(
-    batch: Annotated[int | None, typer.Option(help="one batch only")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, max=2**63 - 1, help="one batch only")] = None,
     item: Annotated[str | None, typer.Option(help="one item only")] = None,
     summary: Annotated[
         bool, typer.Option("--summary", help="per item of the newest (or given) batch")
@@ -180,18 +180,26 @@ def import_humans(
     raise typer.Exit(_PARTLY if report.num_rejected else 0)
 
 
+def _num_bytes(file: Path) -> int | None:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None  # whoever reads it says why
+
+
 def _dispatch(database: Database, settings: Settings) -> None:
-    from scoring.errors import BrokerUnavailableError
+    from scoring.errors import FatalError, TransientError
     from workers.app import BrokerPublisher, make_app
     from workers.dispatch import Dispatcher, dispatch_policy
+    from workers.writer import database_errors
 
     try:
-        dispatcher = Dispatcher(
-            database, BrokerPublisher(make_app(settings), settings), dispatch_policy(settings)
-        )
-        while dispatcher.dispatch():
-            pass
-    except BrokerUnavailableError as error:
+        publisher = BrokerPublisher(make_app(settings), settings)
+        dispatcher = Dispatcher(database, publisher, dispatch_policy(settings))
+        with database_errors():
+            while dispatcher.dispatch():
+                pass
+    except (TransientError, FatalError) as error:
         # Accepted is accepted: a worker's repair round sends what could not be sent now.
         remark(f"accepted, not yet sent: {error}; workers will pick it up", style="yellow")
 

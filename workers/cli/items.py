@@ -85,6 +85,7 @@ def draft(
 
     Look it over and add labels and rubrics before you load it.
     """
+    from scoring.errors import InvalidInputError
     from workers.items import draft_items
     from workers.settings import load_settings
 
@@ -94,5 +95,8 @@ def draft(
     if out is None:
         say(content)
     else:
-        out.write_text(content + "\n", encoding="utf-8")
+        try:
+            out.write_text(content + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InvalidInputError(f"{out}: cannot be written: {error.strerror}") from error
         say(f"{len(drafted)} items drafted in {out}; `scorefold items load {out}` takes them in")

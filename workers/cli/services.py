@@ -24,7 +24,6 @@ def up(as_json: AsJson = False) -> None:
     They keep their data in the home folder, and the schema is brought up to date. Servers that the
     settings name elsewhere are left alone.
     """
-    from db import migrate as schema
     from workers import places
     from workers.embedded import services
     from workers.settings import load_settings
@@ -32,7 +31,7 @@ def up(as_json: AsJson = False) -> None:
     settings = load_settings()
     if places.needs_embedded(settings):
         services.up(settings.home.path)
-    revision = schema.upgrade(places.database_url(settings))
+    revision = _upgrade(places.database_url(settings))
     if as_json:
         print_json({"home": settings.home.path, "revision": revision})
     else:
@@ -56,7 +55,7 @@ def down() -> None:
 
 @app.command()
 def status(
-    batch: Annotated[int | None, typer.Option(help="one batch only")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, max=2**63 - 1, help="one batch only")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="go on until nothing waits")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -104,7 +103,7 @@ def migrate(
             except CommandError as error:
                 raise IncompatibleArtifactError(f"the tables differ from the code: {error}") from error
         else:
-            say(f"the schema is at {schema.upgrade(url)}")
+            say(f"the schema is at {_upgrade(url)}")
 
 
 @app.command()
@@ -141,6 +140,19 @@ def health(as_json: AsJson = False) -> None:
     else:
         say("healthy" if not faults else "\n".join(faults))
     raise typer.Exit(1 if faults else 0)
+
+
+def _upgrade(url: str) -> str:
+    from alembic.util.exc import CommandError
+
+    from db import migrate as schema
+    from workers.writer import SchemaMismatchError, database_errors
+
+    try:
+        with database_errors():
+            return schema.upgrade(url)
+    except CommandError as error:
+        raise SchemaMismatchError(f"the schema is newer than this code: {error}") from error
 
 
 def _show_servers(servers: tuple[object, ...], *, as_json: bool) -> None:
