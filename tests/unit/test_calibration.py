@@ -62,6 +62,14 @@ def test_cut_points_are_dropped_where_they_do_not_pay():
     assert fit_cut_points(np.eye(3)[human], human) == ()
 
 
+def test_a_gain_within_its_own_noise_is_not_kept():
+    """Cut points would mend two answers and spoil one: better here, but by luck as likely as not."""
+    sure = np.eye(3)[np.repeat([0, 1, 2], 20)]
+    probabilities = np.vstack([sure, [[0.45, 0.1, 0.45]] * 3])
+    human = np.append(np.repeat([0, 1, 2], 20), [1, 1, 0])
+    assert fit_cut_points(probabilities, human) == ()
+
+
 def test_two_levels_need_no_cut_points():
     rng = np.random.default_rng(4)
     assert fit_cut_points(softmax(rng.normal(size=(50, 2)), axis=1), rng.integers(2, size=50)) == ()
