@@ -45,17 +45,13 @@ class CommandLine:
         printing._console.cache_clear()
         self._capsys.readouterr()
         code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        told = self._capsys.readouterr()
-        _forget_connections()
+        with warnings.catch_warnings():
+            # A process's end closes its connections; here the process goes on.
+            warnings.simplefilter("ignore", ResourceWarning)
+            try:
+                main()
+            except SystemExit as stop:
+                code = int(stop.code or 0)
+            told = self._capsys.readouterr()
+            gc.collect()
         return Outcome(code, told.out, told.err)
-
-
-def _forget_connections() -> None:
-    # A process's end closes them; here the process goes on.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()

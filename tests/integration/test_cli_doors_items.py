@@ -12,6 +12,7 @@ from sqlalchemy import text
 from db.session import make_engine
 from tests import rows
 from workers.cli.main import add_verbs, app
+from workers.cli.processes import parse_shards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,8 +186,6 @@ def test_names_of_traits_that_postgres_cannot_hold_are_refused(scorefold, databa
         ("scores", "--limit", "0"),
         ("scores", "--batch", str(2**63)),
         ("status", "--batch", "-1"),
-        ("worker", "--shards", "one"),
-        ("worker", "--shards", "99"),
         ("nonsense",),
     ],
     ids=" ".join,
@@ -196,6 +195,17 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(scorefold, file, argumen
     assert (done.code, done.out) == (2, "")
     assert done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("shards", ["one", "0,", "8", "-1", "0,1,99"])
+def test_shards_that_are_none_are_refused(shards):
+    with pytest.raises(typer.BadParameter, match=f"--shards {shards}: "):
+        parse_shards(shards, num_shards=8)
+
+
+def test_shards_are_read_in_any_order_and_once_each():
+    assert parse_shards("2,0,2", num_shards=8) == [0, 2]
+    assert parse_shards(None, num_shards=8) is None
 
 
 def test_scores_of_a_batch_that_is_not_there(scorefold):

@@ -76,12 +76,12 @@ def test_an_empty_database_becomes_what_the_models_say(database):
 def test_a_second_upgrade_changes_nothing_and_keeps_the_rows(database):
     migrate.upgrade(url(database))
     before = tables(database)
-    execute(database, "INSERT INTO ops.run (kind, period) VALUES ('nightly', 'n1')")
+    execute(database, "INSERT INTO ops.run (kind, period, state) VALUES ('nightly', 'n1', 'done')")
     assert migrate.upgrade(url(database)) == migrate.head()
     migrate.check(url(database))
     assert tables(database) == before
     with database.connect() as connection:
-        assert connection.execute(text("SELECT item_id FROM model.item")).scalars().all() == ["ice"]
+        assert connection.execute(text("SELECT period FROM ops.run")).scalars().all() == ["n1"]
 
 
 def test_two_at_once_run_one_after_the_other(database):

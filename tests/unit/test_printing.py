@@ -94,6 +94,11 @@ def test_long_lines_are_not_broken(capsys):
     assert (told.out, told.err) == ("x" * 500 + "\n", "y" * 500 + "\n")
 
 
+def test_the_lines_of_a_table_are_whole_where_there_is_no_terminal(capsys):
+    printing.print_table(("setting", "meaning"), [("S" * 60, "m" * 200)])
+    assert f"{'S' * 60}  {'m' * 200}\n" in capsys.readouterr().out
+
+
 def test_a_progress_bar_is_silent_where_there_is_no_terminal(capsys):
     with printing.progress_bar(unit="answers") as bar:
         bar.update(bar.add_task("scoring", total=2), completed=1)

@@ -19,13 +19,20 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+#: Where no person looks, a table's lines are not folded: programs search them.
+_FILE_WIDTH = 1000
+
+
 @cache
 def _console(*, stderr: bool) -> Console:
     # rich takes longer to import than `--help` may take.
     from rich.console import Console
 
     # An item may be called "[b]" or ":smile:".
-    return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    console = Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
+    return console
 
 
 def say(text: str = "") -> None:
