@@ -13,7 +13,7 @@ from sqlalchemy import text
 from db.judging import IncomingRow, RejectedRow, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from sqlalchemy import Connection
 
@@ -25,6 +25,7 @@ __all__ = [
     "RejectedRow",
     "accept_events",
     "accept_file",
+    "rejects",
 ]
 
 
@@ -50,6 +51,7 @@ class IntakeReport:
     num_repeated: int
     num_conflicts: int
     num_rejected: int
+    file_format: str = ""
     #: The first rejects and conflicts, in the order of the file.
     examples: tuple[RejectedRow, ...] = field(default=())
 
@@ -93,7 +95,8 @@ def accept_file(
     """
     batch_id = _batch(connection, header)
     num_new = judge(connection, ((header.source, row) for row in rows), batch_id=batch_id)
-    return _settle(connection, batch_id, num_new=num_new, max_examples=max_examples)
+    _keep_refused(connection, batch_id)
+    return _settle(connection, batch_id, header.file_format, num_new=num_new, max_examples=max_examples)
 
 
 def accept_events(connection: Connection, rows: Iterable[tuple[str, IncomingRow]]) -> EventsReport:
@@ -140,16 +143,36 @@ def _batch(connection: Connection, header: FileHeader) -> int:
     return int(found.scalar_one())
 
 
-def _settle(connection: Connection, batch_id: int, *, num_new: int, max_examples: int) -> IntakeReport:
+def rejects(connection: Connection, *, batch_id: int, limit: int | None = None) -> Iterator[RejectedRow]:
+    """What was refused of a file, in its order; several answers of one line may be among them."""
+    found = connection.execute(
+        text("""
+            SELECT line, reason, detail FROM ingest.reject WHERE batch_id = :batch_id
+            ORDER BY line, part LIMIT :limit
+        """),
+        {"batch_id": batch_id, "limit": limit},
+        execution_options={"yield_per": 1000},
+    )
+    for row in found:
+        yield RejectedRow(row.line, row.reason, row.detail)
+
+
+def _keep_refused(connection: Connection, batch_id: int) -> None:
     connection.execute(text("DELETE FROM ingest.reject WHERE batch_id = :batch_id"), {"batch_id": batch_id})
     connection.execute(
         text("""
-            INSERT INTO ingest.reject (batch_id, line, reason, detail)
-            SELECT :batch_id, line, reason, detail FROM incoming
-            WHERE reason IS NOT NULL AND reason <> 'repeated'
+            INSERT INTO ingest.reject (batch_id, line, part, reason, detail)
+            SELECT :batch_id, line, row_number() OVER (PARTITION BY line ORDER BY response_id, detail),
+                   reason, detail
+            FROM incoming WHERE reason IS NOT NULL AND reason <> 'repeated'
         """),
         {"batch_id": batch_id},
     )
+
+
+def _settle(
+    connection: Connection, batch_id: int, file_format: str, *, num_new: int, max_examples: int
+) -> IntakeReport:
     counts = connection.execute(text(_COUNTS)).one()._asdict()
     connection.execute(
         text("""
@@ -160,11 +183,10 @@ def _settle(connection: Connection, batch_id: int, *, num_new: int, max_examples
         """),
         {**counts, "batch_id": batch_id},
     )
-    shown = connection.execute(
-        text(
-            "SELECT line, reason, detail FROM ingest.reject WHERE batch_id = :batch_id ORDER BY line LIMIT :n"
-        ),
-        {"batch_id": batch_id, "n": max_examples},
+    return IntakeReport(
+        batch_id=batch_id,
+        num_new=num_new,
+        file_format=file_format,
+        examples=tuple(rejects(connection, batch_id=batch_id, limit=max_examples)),
+        **counts,
     )
-    examples = tuple(RejectedRow(row.line, row.reason, row.detail) for row in shown)
-    return IntakeReport(batch_id=batch_id, num_new=num_new, examples=examples, **counts)

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from db import humans, intake
 from scoring.errors import InvalidInputError
-from workers.importers import answers, files
+from workers.importers import answers, exports, files, formats
+from workers.importers.sources import Source
+from workers.rejects import write_rejects
 from workers.writer import database_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from sqlalchemy import Engine as Database
 
     from db.humans import HumanReport
-    from db.intake import IntakeReport
+    from db.intake import IncomingRow, IntakeReport, RejectedRow
+    from workers.importers.files import SourceFile
     from workers.settings import IntakeSettings
 
 
 Mode = Literal["accept", "strict", "dry_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a file is read beyond the defaults, and where what was left out is told."""
+
+    settings: Source = field(default_factory=Source)
+    #: Take rows whose field has this value; own columns only.
+    only: Mapping[str, str] | None = None
+    #: A CSV file for the rejects of this file.
+    rejects: Path | None = None
+    #: Told the name of a question that the source's items do not include, per answer.
+    on_passed_over: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +55,7 @@ def submit_file(
     *,
     source: str,
     limits: IntakeSettings,
-    only: Mapping[str, str] | None = None,
+    reading: Reading | None = None,
     mode: Mode = "accept",
     progress: Callable[[int], None] | None = None,
 ) -> IntakeReport:
@@ -47,10 +63,10 @@ def submit_file(
 
     Args:
         database: the ledger.
-        path: CSV or JSON lines.
+        path: CSV or JSON lines with our columns, or an export of a learning platform.
         source: where the file comes from; part of every submission's key.
         limits: what the door accepts.
-        only: take rows whose field has this value.
+        reading: what is known about the source; by default UTC, all attempts, question ids as items.
         mode: accept the rows that can be; refuse the whole file if one cannot ("strict"); or judge every
             row and undo ("dry_run").
         progress: told how many bytes have been read.
@@ -59,21 +75,17 @@ def submit_file(
         InvalidInputError: the file as a whole cannot be taken, or in strict mode a row is refused.
         DatabaseUnavailableError: Postgres does not answer; nothing was accepted.
     """
-    file = files.inspect(path)
+    reading = reading or Reading()
+    file = files.inspect(path, encoding=reading.settings.encoding)
     # A file's name may hold bytes that are no text.
     name = path.name.encode("utf-8", "replace").decode()
     header = intake.FileHeader(source, name, file.file_format, file.sha256, file.num_bytes)
-    records = files.read_records(
-        file,
-        required=answers.SUBMISSION_FIELDS,
-        max_line_bytes=limits.max_line_bytes,
-        only=only,
-        progress=progress,
-    )
-    rows = answers.submissions(records, max_text_chars=limits.max_text_chars)
+    rows = _rows(file, limits, reading, progress)
     with database_errors(), database.connect() as connection:
         report = intake.accept_file(connection, header, rows)
-        _refuse_empty(path, report.num_rows, only)
+        _refuse_empty(path, report.num_rows, reading.only)
+        if reading.rejects is not None:
+            write_rejects(reading.rejects, intake.rejects(connection, batch_id=report.batch_id))
         if mode == "strict" and report.examples:
             first = report.examples[0]
             raise InvalidInputError(
@@ -83,6 +95,30 @@ def submit_file(
         if mode != "dry_run":
             connection.commit()
     return report
+
+
+def _rows(
+    file: SourceFile, limits: IntakeSettings, reading: Reading, progress: Callable[[int], None] | None
+) -> Iterator[IncomingRow | RejectedRow]:
+    if formats.named(file.file_format) is not None:
+        if reading.only:
+            raise InvalidInputError(f"{file.path}: --only needs our own columns, this is {file.file_format}")
+        return exports.submissions(
+            file,
+            reading.settings,
+            max_line_bytes=limits.max_line_bytes,
+            max_text_chars=limits.max_text_chars,
+            progress=progress,
+            on_passed_over=reading.on_passed_over,
+        )
+    records = files.read_records(
+        file,
+        required=answers.SUBMISSION_FIELDS,
+        max_line_bytes=limits.max_line_bytes,
+        only=reading.only,
+        progress=progress,
+    )
+    return answers.submissions(records, max_text_chars=limits.max_text_chars)
 
 
 def import_human_scores(

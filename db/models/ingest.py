@@ -54,7 +54,7 @@ class BatchRow(SQLModel, table=True):
 
 
 class RejectRow(SQLModel, table=True):
-    """One row of a file that was not accepted, and why; never the answer's text."""
+    """One answer of a file that was not accepted, and why; never its text. Wide files have several a line."""
 
     __tablename__ = "reject"
     __table_args__ = ({"schema": "ingest"},)
@@ -65,6 +65,9 @@ class RejectRow(SQLModel, table=True):
         )
     )
     line: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    part: int = Field(
+        sa_column=Column(SmallInteger, primary_key=True, autoincrement=False, server_default=text("1"))
+    )
     reason: str = Field(sa_column=text_column())
     detail: str = Field(sa_column=text_column())
 

@@ -50,8 +50,7 @@ WHOLE_FILE_FAULTS = {
     "empty": (b"", r": the file is empty"),
     "only BOM": (b"\xef\xbb\xbf", r": the file is empty"),
     "only blanks": (b"\xef\xbb\xbf" + b" \r\n\t\n" * 3000, r": the file is empty"),
-    "UTF-16 with a mark": (f"{HEADER}\nr1,ice,{MARKER}\n".encode("utf-16"), r": .*UTF-16.*save it as UTF-8"),
-    "UTF-16 without": (f"{HEADER}\nr1,ice,{MARKER}\n".encode("utf-16-le"), r": .*UTF-16.*save it as UTF-8"),
+    "binary": (b"\x7fELF\x00\x00\x00" + MARKER.encode(), r": looks like a binary file; save it as CSV"),
     "cp1252": (
         f"{HEADER}\nr1,ice,{MARKER}\nr2,ice,{MARKER} schmölze\n".encode("cp1252"),
         r": line 3: byte 0xf6 at position 26 is not UTF-8; save the file as UTF-8",
@@ -218,6 +217,22 @@ def test_csv_as_spreadsheets_write_it(tmp_path, delimiter, line_end, mark):
         (4, "r2", f"first line{line_end}second{delimiter}line"),
         (6, "r3", ""),
     ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
+@pytest.mark.parametrize("content", [f"{HEADER}\nr1,ice,zäh 氷\n", json_row(text="zäh 氷")])
+def test_files_in_two_bytes_a_letter_are_read_with_or_without_a_mark(tmp_path, encoding, content):
+    (row,) = read(written(tmp_path, content.encode(encoding)))
+    assert (row.response_id, row.item_id, row.text) == ("r1", "ice", "zäh 氷")
+
+
+def test_a_file_cut_off_within_a_letter_is_refused(tmp_path):
+    path = written(tmp_path, f"{HEADER}\nr1,ice,{MARKER}".encode("utf-16")[:-1])
+    with pytest.raises(
+        InvalidInputError, match="line 1: bytes that are not utf-16; was the file cut off"
+    ) as told:
+        read(path)
+    assert MARKER not in str(told.value)
 
 
 def test_columns_without_a_name_are_passed_over(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,14 +28,17 @@ app.add_typer(humans, name="humans")
 
 Only = Annotated[list[str] | None, typer.Option(help="only rows with name=value")]
 Source = Annotated[str, typer.Option(help="where the file comes from; part of every answer's key")]
+Sources = Annotated[Path | None, typer.Option(help="TOML file of what is known about each source")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="judge every row, accept none")]
 
 
 @app.command()
 def submit(
-    file: Annotated[Path, typer.Argument(help="answers, CSV or JSON lines, UTF-8")],
+    file: Annotated[Path, typer.Argument(help="answers, CSV or JSON lines, or an LMS export")],
     source: Source = "file",
+    sources: Sources = None,
+    rejects: Annotated[Path | None, typer.Option(help="write refused rows to this CSV file")] = None,
     only: Only = None,
     strict: Annotated[bool, typer.Option("--strict", help="refuse the file if any row is refused")] = False,
     dry_run: DryRun = False,
@@ -45,15 +49,24 @@ def submit(
 
     Columns: response_id, item_id, text; and where known attempt, student_id, submitted_at. The key
     (source, response_id, attempt) makes it idempotent: the same row again adds nothing, the same key with
-    another text is refused as a conflict. Refused rows are listed and kept in ingest.reject; the others
-    are accepted (exit code 3), unless --strict.
+    another text is refused as a conflict. Exports of Canvas, Moodle, D2L and Blackboard are known by their
+    header; docs/administrators.md says how to name their items and time zone. Refused rows are listed and
+    kept in ingest.reject; the others are accepted (exit code 3), unless --strict.
     """
     from db.session import make_engine
-    from workers.intake import submit_file
+    from workers.importers.sources import load_source
+    from workers.intake import Reading, submit_file
     from workers.places import database_url
     from workers.settings import load_settings
 
     settings = load_settings()
+    passed_over: Counter[str] = Counter()
+    reading = Reading(
+        settings=load_source(sources, source),
+        only=parse_only(only),
+        rejects=rejects,
+        on_passed_over=lambda question: passed_over.update([question]),
+    )
     database = make_engine(database_url(settings), statement_timeout_s=None)
     with progress_bar() as bar:
         line = bar.add_task(f"reading {file.name}", total=_num_bytes(file))
@@ -62,13 +75,13 @@ def submit(
             file,
             source=source,
             limits=settings.intake,
-            only=parse_only(only),
+            reading=reading,
             mode="dry_run" if dry_run else "strict" if strict else "accept",
             progress=lambda num_bytes: bar.update(line, completed=num_bytes),
         )
     if not dry_run:
         _dispatch(database, settings)
-    _show_report(file, report, dry_run=dry_run, as_json=as_json and not wait)
+    _show_report(file, report, passed_over, dry_run=dry_run, as_json=as_json and not wait)
     if wait and not dry_run:
         _wait(database, report.batch_id, as_json=as_json)
     raise typer.Exit(_PARTLY if report.num_rejected + report.num_conflicts else 0)
@@ -204,17 +217,25 @@ def _dispatch(database: Database, settings: Settings) -> None:
         remark(f"accepted, not yet sent: {error}; workers will pick it up", style="yellow")
 
 
-def _show_report(file: Path, report: IntakeReport, *, dry_run: bool, as_json: bool) -> None:
+def _show_report(
+    file: Path, report: IntakeReport, passed_over: Counter[str], *, dry_run: bool, as_json: bool
+) -> None:
     if as_json:
-        print_json({"dry_run": dry_run, **asdict(report)})
+        print_json({"dry_run": dry_run, **asdict(report), "passed_over": dict(passed_over)})
         return
     word = "would be" if dry_run else "are"
     say(
-        f"batch {report.batch_id}: {report.num_rows} rows read, {report.num_new} {word} new,"
-        f" {report.num_accepted - report.num_new} known already, {report.num_repeated} repeated,"
-        f" {report.num_conflicts} in conflict, {report.num_rejected} rejected"
+        f"batch {report.batch_id}, {report.file_format}: {report.num_rows} rows read,"
+        f" {report.num_new} {word} new, {report.num_accepted - report.num_new} known already,"
+        f" {report.num_repeated} repeated, {report.num_conflicts} in conflict, {report.num_rejected} rejected"
     )
     _show_refused(file, report.examples, report.num_conflicts + report.num_rejected)
+    if passed_over:
+        names = ", ".join(" ".join(name.split())[:40] for name in list(passed_over)[:5])
+        remark(
+            f"{passed_over.total()} answers to {len(passed_over)} questions that the source's items do not"
+            f" name are passed over: {names}{', ...' if len(passed_over) > 5 else ''}"
+        )
 
 
 def _show_refused(file: Path, examples: Sequence[RejectedRow], num_refused: int) -> None:

@@ -6,20 +6,23 @@ Faults of the file as a whole are errors; faults of a record become a `RejectedR
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from db.intake import RejectedRow
 from scoring.errors import InvalidInputError
-from workers.importers import delimited, jsonlines
+from workers.importers import delimited, encodings, formats, jsonlines, tables
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 _CHUNK_BYTES = 1 << 20
 _UTF8_BOM = b"\xef\xbb\xbf"
+#: A header holds the text of every question of a test.
+_MAX_HEADER_BYTES = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +41,48 @@ class SourceFile:
     file_format: str
     sha256: str
     num_bytes: int
+    encoding: str = "utf-8"
 
 
-def inspect(path: Path) -> SourceFile:
+def inspect(path: Path, *, encoding: str | None = None) -> SourceFile:
     """Make sure that a file can be read, and tell its format from its content.
+
+    Args:
+        path: the file.
+        encoding: what somebody who knows has named; without it UTF-8, or UTF-16 where the bytes show it.
 
     Raises:
         InvalidInputError: there is none, it is no plain file, it is empty, or it may not be read.
     """
-    digest, num_bytes, head = hashlib.sha256(), 0, b""
+    digest, num_bytes, head, first = hashlib.sha256(), 0, b"", b""
     with _opened(path) as stream:
         while chunk := stream.read(_CHUNK_BYTES):
+            first = first or chunk[:4096]
             head = head or chunk.removeprefix(_UTF8_BOM).lstrip()[:4096]
             digest.update(chunk)
             num_bytes += len(chunk)
     if not head:
         raise InvalidInputError(f"{path}: the file is empty")
-    return SourceFile(path, _format(path, head), digest.hexdigest(), num_bytes)
+    encoding = encoding or encodings.sniffed(first)
+    if encoding != "utf-8":
+        head = first[: len(first) // 4 * 4].decode(encoding, "replace").lstrip("\ufeff \t\r\n").encode()
+    found = SourceFile(path, _format(path, head), digest.hexdigest(), num_bytes, encoding)
+    return replace(found, file_format=_export_format(found) or found.file_format)
+
+
+@contextmanager
+def read_table(
+    source: SourceFile, *, max_line_bytes: int, progress: Callable[[int], None] | None = None
+) -> Iterator[tables.Table]:
+    """A delimited file as cells by position, for the length of a `with` block.
+
+    Raises:
+        InvalidInputError: the header cannot be read; while rows are read: bytes of another encoding, a line
+            that is too long, quotes that never close.
+    """
+    with _opened(source.path) as stream:
+        lines = _lines(stream, source, max_line_bytes=max_line_bytes, progress=progress)
+        yield tables.open_table(lines, source.path)
 
 
 def read_records(
@@ -78,13 +106,43 @@ def read_records(
         InvalidInputError: the file is not UTF-8, or it lacks a required column.
     """
     with _opened(source.path) as stream:
-        text = _Utf8Lines(stream, source.path, max_line_bytes=max_line_bytes, progress=progress)
+        text = _lines(stream, source, max_line_bytes=max_line_bytes, progress=progress)
         reader = jsonlines.read if source.file_format == "jsonl" else delimited.read
         for line, fields, fault in reader(text, source.path, required):
             if fault is not None:
                 yield RejectedRow(line, *fault)
             elif only is None or all(str(fields.get(name, "")) == value for name, value in only.items()):
                 yield Record(line, fields)
+
+
+def _lines(
+    stream: io.BufferedReader,
+    source: SourceFile,
+    *,
+    max_line_bytes: int,
+    progress: Callable[[int], None] | None,
+) -> Iterable[str]:
+    if source.encoding == "utf-8":
+        return _Utf8Lines(stream, source.path, max_line_bytes=max_line_bytes, progress=progress)
+    return encodings.decoded_lines(
+        stream,
+        source.path,
+        encoding=source.encoding,
+        max_line_bytes=max_line_bytes,
+        progress=progress,
+    )
+
+
+def _export_format(source: SourceFile) -> str | None:
+    """The learning platform's format, where the header is one of theirs."""
+    if source.file_format != "csv":
+        return None
+    try:
+        with read_table(source, max_line_bytes=_MAX_HEADER_BYTES) as table:
+            kind = formats.recognised(table.header)
+    except InvalidInputError:
+        return None  # whoever reads the rows says what is wrong
+    return None if kind is None else kind.NAME
 
 
 class _Utf8Lines:
@@ -128,7 +186,7 @@ class _Utf8Lines:
         except UnicodeDecodeError as error:
             raise InvalidInputError(
                 f"{self._path}: line {self._line}: byte 0x{raw[error.start]:02x} at position"
-                f" {error.start + 1} is not UTF-8; save the file as UTF-8 and submit it again"
+                f" {error.start + 1} is not UTF-8; save the file as UTF-8, or set the encoding of its source"
             ) from error
 
 
@@ -152,6 +210,6 @@ def _format(path: Path, head: bytes) -> str:
         raise InvalidInputError(f"{path}: is one JSON array; write one JSON object a line instead")
     if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
         raise InvalidInputError(f"{path}: is a spreadsheet or zip file; export it as CSV in UTF-8")
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in head[:64]:
-        raise InvalidInputError(f"{path}: looks like UTF-16 or a binary file; save it as UTF-8")
+    if b"\x00" in head[:64]:
+        raise InvalidInputError(f"{path}: looks like a binary file; save it as CSV or JSON lines in UTF-8")
     return "csv"

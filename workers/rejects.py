@@ -1,0 +1,28 @@
+"""What was refused of a file, written beside it: line, reason, detail; never an answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scoring.errors import InvalidInputError
+from workers.spreadsheets import write_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from db.intake import RejectedRow
+
+
+def write_rejects(path: Path, rejects: Iterable[RejectedRow]) -> int:
+    """Write a CSV file of rejects; how many there are.
+
+    Raises:
+        InvalidInputError: the file cannot be written.
+    """
+    rows = ((row.line, row.reason, row.detail) for row in rejects)
+    try:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            return write_rows(stream, ("line", "reason", "detail"), rows)
+    except OSError as error:
+        raise InvalidInputError(f"{path}: cannot be written: {error.strerror}") from error
