@@ -1,4 +1,4 @@
-"""Trains items one after another on one shared backbone, and registers what comes of it."""
+"""Human-scored answers in, registered scorers out; the training itself runs in processes of its own."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from db import registry
-from scoring.artifacts import ArtifactStore
-from scoring.backbone import Backbone
-from scoring.engines.torch import pick_device, use_threads
-from scoring.errors import InvalidInputError, PermanentError, ScorefoldError
-from scoring.training.finetuning import train_item
+from scoring.errors import FatalError, InvalidInputError, PermanentError, TransientError
 from workers.importers import answers, files
 from workers.importers.answers import LabelledRow
 from workers.roster import spec_of
 from workers.telemetry import get_logger
+from workers.trainers import TrainingJob, Workshop, default_num_processes, train_all
 from workers.writer import database_errors
 
 if TYPE_CHECKING:
@@ -94,10 +91,10 @@ def train_items(
     *,
     config: TrainingConfig,
     promote: bool | None = None,
-    num_threads: int = 2,
-    progress: Callable[[str, int, int], None] | None = None,
+    num_processes: int | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Iterator[TrainedItem]:
-    """Train every item of the data and register its scorer.
+    """Train every item of the data and register its scorer as soon as it is there.
 
     Args:
         database: the registry.
@@ -105,57 +102,57 @@ def train_items(
         settings: backbone and artifact store.
         config: the recipe.
         promote: make the new scorers champions; None does so only for items that have none.
-        num_threads: CPU threads to train with.
-        progress: told (item, epochs done, epochs at most) after each epoch.
+        num_processes: training processes; one a core by default.
+        progress: told (epochs done, epochs at most) over all items; an item that stops early counts in full.
 
     Yields:
         One outcome an item; a failing item does not stop the others.
+
+    Raises:
+        ScorefoldError: what stops all items alike; their runs are marked as failed.
     """
-    use_threads(num_threads)
-    backbone = Backbone.load(settings.backbone.name, device=pick_device(settings.engine.device))
-    store = ArtifactStore(settings.artifact_url())
     with database_errors(), database.connect() as connection:
         items = registry.load_items(connection)
-    for item_id in sorted(data.answers):
-        run = _begin(database, item_id, config, data)
-        try:
-            report = train_item(
-                spec_of(items[item_id]),
-                data.answers[item_id],
-                backbone=backbone,
-                store=store,
-                config=config,
-                progress=_told(progress, item_id, config),
-            )
-        except ScorefoldError as error:
-            with database_errors(), database.begin() as connection:
+    jobs = [
+        TrainingJob(spec_of(items[item_id]), data.answers[item_id], config)
+        for item_id in sorted(data.answers)
+    ]
+    runs: dict[str, int] = {job.item.item_id: _begin(database, job, data) for job in jobs}
+    workshop = Workshop(settings.backbone.name, settings.engine.device, settings.artifact_url())
+    processes = num_processes or default_num_processes(len(jobs))
+    done: dict[str, int] = dict.fromkeys(map(str, runs), 0)
+
+    def told(item_id: str, epoch: int) -> None:
+        done[item_id] = max(epoch, done[item_id])
+        progress(sum(done.values()), len(jobs) * config.max_epochs)
+
+    try:
+        for job, outcome in train_all(jobs, workshop, num_processes=processes, progress=told):
+            run = runs.pop(job.item.item_id)
+            told(job.item.item_id, config.max_epochs)
+            if isinstance(outcome, PermanentError):
+                yield _failed(database, job, run, outcome)
+            else:
+                yield _register(database, outcome, run, promote=promote)
+    except (TransientError, FatalError) as error:
+        with database_errors(), database.begin() as connection:
+            for run in runs.values():
                 registry.fail_training(connection, run, str(error))
-            if not isinstance(error, PermanentError):
-                raise
-            yield TrainedItem(item_id, None, None, is_champion=False, error=str(error))
-        else:
-            yield _register(database, report, run, promote=promote)
+        raise
 
 
-def _begin(database: Database, item_id: str, config: TrainingConfig, data: TrainingData) -> int:
-    about = {
-        "file": data.file_name,
-        "sha256": data.file_sha256,
-        "num_answers": len(data.answers[item_id]),
-    }
+def _failed(database: Database, job: TrainingJob, run: int, error: PermanentError) -> TrainedItem:
+    with database_errors(), database.begin() as connection:
+        registry.fail_training(connection, run, str(error))
+    return TrainedItem(job.item.item_id, None, None, is_champion=False, error=str(error))
+
+
+def _begin(database: Database, job: TrainingJob, data: TrainingData) -> int:
+    about = {"file": data.file_name, "sha256": data.file_sha256, "num_answers": len(job.answers)}
     with database_errors(), database.begin() as connection:
         return registry.start_training(
-            connection, item_id, trigger="manual", config=asdict(config), data=about
+            connection, job.item.item_id, trigger="manual", config=asdict(job.config), data=about
         )
-
-
-def _told(
-    progress: Callable[[str, int, int], None] | None, item_id: str, config: TrainingConfig
-) -> Callable[[object], None] | None:
-    if progress is None:
-        return None
-    told, num_done = progress, iter(range(1, config.max_epochs + 1))
-    return lambda _epoch: told(item_id, next(num_done, config.max_epochs), config.max_epochs)
 
 
 def _register(database: Database, report: TrainingReport, run: int, *, promote: bool | None) -> TrainedItem:

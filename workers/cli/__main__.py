@@ -2,4 +2,5 @@
 
 from workers.cli.main import main
 
-main()
+if __name__ == "__main__":  # training processes import this file again
+    main()

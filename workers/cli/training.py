@@ -29,7 +29,9 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="passes over the answers at most")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="seed of all draws")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 2,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="training processes; one a core by default")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Train scorers on human-scored answers.
@@ -59,17 +61,18 @@ def train(
     )
     trained: list[TrainedItem] = []
     with progress_bar(unit="epochs") as bar:
-        total = bar.add_task("training", total=len(data.answers) * config.max_epochs)
-
-        def told(item_id: str, num_done: int, num_epochs: int) -> None:
-            start = len(trained) * num_epochs
-            bar.update(total, completed=start + num_done, description=f"training {item_id}")
-
-        for one in train_items(
-            database, data, settings, config=config, promote=promote, num_threads=threads, progress=told
-        ):
-            trained.append(one)
-            bar.update(total, completed=len(trained) * config.max_epochs)
+        total = bar.add_task(f"training {len(data.answers)} items", total=None)
+        trained.extend(
+            train_items(
+                database,
+                data,
+                settings,
+                config=config,
+                promote=promote,
+                num_processes=processes,
+                progress=lambda done, epochs: bar.update(total, completed=done, total=epochs),
+            )
+        )
     _show(trained, as_json=as_json)
     raise typer.Exit(3 if data.rejected or any(one.error for one in trained) else 0)
 

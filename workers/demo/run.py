@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from db import migrate, reads, registry
 from db.session import make_engine
 from scoring.config import TrainingConfig
+from scoring.errors import InvalidInputError
 from workers import places
 from workers.app import BrokerPublisher, make_app
 from workers.demo.corpus import write_corpus
@@ -53,7 +54,7 @@ ITEM_IDS = (
 class DemoSize:
     """How much there is to learn from and to score."""
 
-    num_history_per_item: int = 240
+    num_history_per_item: int = 200
     num_nightly: int = 3200
     num_workers: int = 2
 
@@ -144,14 +145,9 @@ def _train_missing(database: Database, corpus: CorpusFiles, settings: Settings, 
     stage.headline(f"training an adapter and a head for each of {len(missing)} items")
     data = read_training_data(corpus.history, items, settings, wanted=missing)
     config = TrainingConfig()
-    done = 0
-
-    def told(_item_id: str, epoch: int, num_epochs: int) -> None:
-        stage.progress(done * num_epochs + epoch, len(missing) * num_epochs)
-
-    for _ in train_items(database, data, settings, config=config, progress=told):
-        done += 1
-        stage.progress(done * config.max_epochs, len(missing) * config.max_epochs)
+    for one in train_items(database, data, settings, config=config, progress=stage.progress):
+        if one.error is not None:
+            raise InvalidInputError(f"item {one.item_id} could not be trained: {one.error}")
 
 
 def _score_night(
