@@ -26,7 +26,7 @@ app = typer.Typer(
 _TRY_AGAIN = 75
 
 #: Rooms that hold verbs, in the order in which `--help` shows them.
-_ROOMS = ("demo", "services", "items", "training", "processes", "flow", "evaluate")
+_ROOMS = ("demo", "services", "items", "training", "processes", "flow", "models", "evaluate")
 
 
 def add_verbs() -> None:
