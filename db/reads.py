@@ -122,7 +122,7 @@ def summary(connection: Connection, *, batch_id: int) -> list[ItemSummary]:
     rows = connection.execute(
         text("""
             SELECT s.item_id, s.trait, count(*) AS num_answers,
-                   count(s.condition_code) AS num_condition_codes,
+                   count(*) FILTER (WHERE s.machine_level IS NULL) AS num_condition_codes,
                    count(*) FILTER (WHERE s.needs_review) AS num_needing_review,
                    count(*) FILTER (WHERE s.machine_level IS NOT NULL AND s.human_level IS NOT NULL)
                        AS num_pairs,

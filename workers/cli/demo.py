@@ -68,6 +68,7 @@ def _show(settings: Settings, result: DemoResult) -> None:
     ]
     say()
     print_table(("item", "trait", "answers", "codes", "review", "QWK", "exact"), rows)
+    say("\nAn item starts with every answer read by a person, and earns less as human scores come in.")
     psql, selects = try_lines(settings, result.batch_id)
     say("\nNow try this:\n")
     home = f"SCOREFOLD_HOME__PATH={shlex.quote(str(_shown(settings.home.path)))}"
