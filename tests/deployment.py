@@ -1,4 +1,4 @@
-"""A small deployment for tests: a database and a broker of its own, a tiny encoder, scorers, real processes."""
+"""A small deployment for tests: database, broker, a tiny encoder, scorers, and real processes."""
 
 from __future__ import annotations
 
@@ -196,7 +196,8 @@ class Deployment:
             "submission without work": """
                 SELECT count(*) FROM ingest.submission s
                 WHERE NOT EXISTS (SELECT FROM ingest.work w WHERE w.submission_id = s.submission_id)""",
-            "lease left behind": "SELECT count(*) FROM ingest.lease WHERE lease_until < now() - interval '1 min'",
+            "lease left behind": """
+                SELECT count(*) FROM ingest.lease WHERE lease_until < now() - interval '1 min'""",
         }
         found = {name: self.count(query) for name, query in checks.items()}
         return [f"{number} {name}" for name, number in found.items() if number]
