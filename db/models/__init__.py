@@ -14,7 +14,7 @@ from db.models.model import (
 from db.models.ops import RunRow
 from db.models.pii import StudentRow
 from db.models.schema import metadata
-from db.models.score import AuditRow, HumanScoreRow, MachineScoreRow
+from db.models.score import AuditRow, HumanScoreRow, MachineScoreRow, ReadRequestRow
 
 __all__ = [
     "AliasRow",
@@ -27,6 +27,7 @@ __all__ = [
     "LeaseRow",
     "MachineScoreRow",
     "QuarantineRow",
+    "ReadRequestRow",
     "RejectRow",
     "RunRow",
     "ScorerRow",

@@ -23,6 +23,8 @@ from sqlmodel import Field, SQLModel
 from db.models.schema import json_column, key_column, one_of, text_column, time_column
 
 PURPOSES = ("appeal", "adjudication", "second", "read_behind", "first", "training")
+#: Why somebody asks for a read; what the machine itself is unsure of needs no request.
+REQUEST_REASONS = ("appeal", "disagreement", "read_behind")
 CONDITION_CODES = ("blank", "too_short", "copied_prompt", "refused", "wrong_language", "not_text")
 
 
@@ -43,6 +45,19 @@ class MachineScoreRow(SQLModel, table=True):
         CheckConstraint("(level IS NULL) <> (condition_code IS NULL)", name="level_or_code"),
         CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence"),
         Index("ix_machine_score_scorer_id_scored_at", "scorer_id", "scored_at"),
+        # What the graders' views ask of a million scores; each holds no more than its question needs.
+        Index(
+            "ix_machine_score_levels",
+            *("scorer_id", "scored_at"),
+            postgresql_include=["trait", "level"],
+            postgresql_where=text("role = 'champion' AND level IS NOT NULL"),
+        ),
+        Index(
+            "ix_machine_score_review",
+            "scorer_id",
+            postgresql_where=text("needs_review AND role = 'champion'"),
+        ),
+        Index("ix_machine_score_shadow", "scorer_id", postgresql_where=text("role = 'shadow'")),
         {"schema": "score"},
     )
 
@@ -69,6 +84,7 @@ class HumanScoreRow(SQLModel, table=True):
         one_of("purpose", *PURPOSES),
         one_of("condition_code", *CONDITION_CODES),
         CheckConstraint("(level IS NULL) <> (condition_code IS NULL)", name="level_or_code"),
+        Index("ix_human_score_scored_at", "scored_at"),
         {"schema": "score"},
     )
 
@@ -80,6 +96,26 @@ class HumanScoreRow(SQLModel, table=True):
     level: int | None = Field(default=None, sa_column=Column(SmallInteger))
     condition_code: str | None = Field(default=None, sa_column=text_column(nullable=True))
     scored_at: datetime = Field(sa_column=time_column(default_now=True))
+
+
+class ReadRequestRow(SQLModel, table=True):
+    """Somebody, or a seeded draw, asks for a human read; a read given since then answers it."""
+
+    __tablename__ = "read_request"
+    __table_args__ = (one_of("reason", *REQUEST_REASONS), {"schema": "score"})
+
+    submission_id: int = Field(
+        sa_column=Column(
+            BigInteger,
+            ForeignKey("ingest.submission.submission_id", ondelete="CASCADE"),
+            primary_key=True,
+            autoincrement=False,
+        )
+    )
+    trait: str = Field(sa_column=text_column(primary_key=True))
+    reason: str = Field(sa_column=text_column(primary_key=True))
+    requested_at: datetime = Field(sa_column=time_column(default_now=True))
+    requested_by: str = Field(sa_column=text_column())
 
 
 class AuditRow(SQLModel, table=True):
