@@ -49,7 +49,7 @@ class Adversary:
         self._senders = senders
         self._client = redis.Redis.from_url(fleet.broker_url, socket_timeout=5.0)
         self._dice = random.Random(f"adversary {seed}")
-        self._champions = dict.fromkeys(ITEMS, 0)
+        self._promoted: set[str] = set()
         self.done: Counter[str] = Counter()
         faults: dict[Callable[[], None], int] = {
             self.kill: 10,
@@ -130,8 +130,11 @@ class Adversary:
         self._move_champion(self._dice.choice(list(ITEMS)))
 
     def _move_champion(self, item: str) -> None:
-        self._champions[item] = 1 - self._champions[item]
-        self._fleet.promote(item, self._champions[item])
+        if item in self._promoted:
+            self._fleet.roll_back(item)
+        else:
+            self._fleet.promote(item)
+        self._promoted ^= {item}
         self.done["promotions"] += 1
 
     def _excuse_then(self, strike: Callable[[], object]) -> None:

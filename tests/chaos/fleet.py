@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from db import registry
+from db import aliases, registry
 from db.migrate import upgrade
 from tests.chaos.nursery import Nursery
 from tests.deployment import ITEMS, Deployment
@@ -57,7 +57,10 @@ class Fleet:
         )
         self.broker_url = urls.broker
         self._stop_syncing()
-        self.rivals = {item: self._pair(item, levels) for item, levels in ITEMS.items()}
+        self.rivals = {
+            item: self.town.add_scorer(item, levels, seed=100 + place, promote=False)
+            for place, (item, levels) in enumerate(ITEMS.items())
+        }
         self.log = folder / "workers.log"
         self._nursery = Nursery(self.town.environment, self.log)
         self._num_workers = num_workers
@@ -109,10 +112,15 @@ class Fleet:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(server.pid, number)
 
-    def promote(self, item: str, place: int) -> None:
-        """Make one of an item's two scorers the champion: a promotion, or a roll-back."""
+    def promote(self, item: str) -> None:
+        """Make an item's other scorer its champion."""
         with self.town.database.begin() as connection:
-            registry.promote(connection, [self.rivals[item][place]], actor="adversary", reason="chaos")
+            registry.promote(connection, [self.rivals[item]], actor="adversary", reason="chaos")
+
+    def roll_back(self, item: str) -> None:
+        """Put an item's first scorer back."""
+        with self.town.database.begin() as connection:
+            aliases.rollback(connection, [item], actor="adversary", reason="chaos")
 
     def holder(self, response_id: str) -> int | None:
         """The process that has leased this answer."""
@@ -159,13 +167,6 @@ class Fleet:
                 pid = self._nursery.start()
                 with self._lock:
                     self.living.append(pid)
-
-    def _pair(self, item: str, levels: tuple[int, ...]) -> tuple[int, int]:
-        champion = self.town.count(
-            f"SELECT scorer_id FROM model.alias WHERE item_id = '{item}' AND alias = 'champion'"
-        )
-        rival = self.town.add_scorer(item, levels, seed=100 + len(item), promote=False)
-        return champion, rival
 
     def _stop_syncing(self) -> None:
         # These data outlive killed processes, and need not outlive a power cut.

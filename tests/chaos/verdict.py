@@ -29,9 +29,9 @@ SELECT count(*) FROM (SELECT 1 FROM score.machine_score WHERE role = 'champion'
 # A score is by the wrong scorer if it is another item's, or was not champion at any moment shortly before.
 _WRONG_SCORER = """
 WITH reign AS (
-    SELECT subject AS item_id, CAST(detail->>'scorer_id' AS bigint) AS scorer_id, at AS since,
+    SELECT subject AS item_id, CAST(detail->'after'->>'champion' AS bigint) AS scorer_id, at AS since,
            lead(at) OVER (PARTITION BY subject ORDER BY audit_id) AS until
-    FROM score.audit WHERE action = 'promote'
+    FROM score.audit WHERE detail->'after' ? 'champion'
 )
 SELECT count(*) FROM score.machine_score m JOIN ingest.submission s USING (submission_id)
 WHERE NOT EXISTS (

@@ -26,7 +26,19 @@ app = typer.Typer(
 _TRY_AGAIN = 75
 
 #: Rooms that hold verbs, in the order in which `--help` shows them.
-_ROOMS = ("demo", "services", "items", "training", "processes", "flow", "models", "evaluate")
+_ROOMS = (
+    "demo",
+    "services",
+    "items",
+    "training",
+    "processes",
+    "flow",
+    "models",
+    "evaluate",
+    "quarantine",
+    "reconcile",
+    "stream",
+)
 
 
 def add_verbs() -> None:

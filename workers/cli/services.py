@@ -126,15 +126,21 @@ def settings(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def health(as_json: AsJson = False) -> None:
-    """Check that all that work needs is there.
+def health(
+    worker: Annotated[
+        bool, typer.Option("--worker", help="ask only whether this machine's workers make progress")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check that Postgres and Redis answer and that the schema fits the code; exit code 0 if so.
 
-    Postgres and Redis answer and the schema fits the code: exit code 0.
+    With --worker, for a supervisor's probe: that a worker of this home lives here, its engine is not stuck
+    on one batch, and it hears from the broker. A worker that waits for an absent server is healthy.
     """
-    from workers.health import check_health
+    from workers.health import check_health, check_workers
     from workers.settings import load_settings
 
-    faults = check_health(load_settings())
+    faults = (check_workers if worker else check_health)(load_settings())
     if as_json:
         print_json({"healthy": not faults, "faults": faults})
     else:
