@@ -38,7 +38,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """Counts over the list's distinct responses, and all findings; `num_unlisted` stand in the ledger only."""
+    """Counts over the list's distinct responses, all findings; `num_unlisted` stand in the ledger only."""
 
     num_listed: int
     num_scored: int
