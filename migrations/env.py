@@ -1,4 +1,4 @@
-"""Runs migrations against the URL that `db.migrate` hands over, or the one in the settings."""
+"""Runs migrations on the connection that `db.migrate` hands over, or on the database of the settings."""
 
 from __future__ import annotations
 
@@ -33,9 +33,6 @@ def _run(connection: Connection) -> None:
 
 
 def _database_url() -> str:
-    url = context.config.get_main_option("sqlalchemy.url")
-    if url:
-        return url
     from workers.places import database_url
     from workers.settings import load_settings
 
