@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alembic import context
+from alembic.util.exc import CommandError
 from sqlalchemy import create_engine, pool
 
 from db.models import metadata
@@ -33,10 +34,14 @@ def _run(connection: Connection) -> None:
 
 
 def _database_url() -> str:
+    from scoring.errors import ScorefoldError
     from workers.places import database_url
     from workers.settings import load_settings
 
-    return database_url(load_settings())
+    try:
+        return database_url(load_settings())
+    except ScorefoldError as error:
+        raise CommandError(str(error)) from error
 
 
 def run_migrations() -> None:
