@@ -1,0 +1,243 @@
+"""What docs/graders.md says, run as it stands there: each question is one SELECT and finds what is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from db import reading
+from db.session import make_engine
+from tests import graded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Engine
+
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "graders.md").read_text(encoding="utf-8")
+#: Number of the question -> its SELECT.
+QUESTIONS = {
+    int(number): statement
+    for number, statement in re.findall(r"### (\d+)\..*?```sql\n(.*?)```", DOCUMENT, re.DOTALL)
+}
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Engine]:
+    engine = make_engine(database_url)
+    with engine.begin() as connection:
+        graded.score_a_night(connection)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def ledger(database: Engine) -> Iterator[Connection]:
+    with database.begin() as connection:
+        yield connection
+
+
+def ask(connection: Connection, number: int) -> list[dict[str, Any]]:
+    return [dict(row._mapping) for row in connection.execute(text(QUESTIONS[number]))]
+
+
+def test_every_question_is_one_select_on_one_view() -> None:
+    assert list(QUESTIONS) == list(range(1, 10))
+    for statement in QUESTIONS.values():
+        assert statement.count(";") == 1
+        assert len(re.findall(r"\b(?:FROM|JOIN) grader\.\w+", statement)) == 1
+        assert len(re.findall(r"\b(?:FROM|JOIN)\b", statement)) == 1
+
+
+def test_1_is_the_batch_done(ledger: Connection) -> None:
+    (batch,) = ask(ledger, 1)
+    assert (batch["num_accepted"], batch["num_scored"], batch["num_waiting"]) == (200, 200, 0)
+    assert batch["finished_at"] is not None
+    ledger.execute(text("UPDATE ingest.work SET state = 'ready' WHERE submission_id = 7"))
+    (batch,) = ask(ledger, 1)
+    assert (batch["num_scored"], batch["num_waiting"], batch["finished_at"]) == (199, 1, None)
+
+
+def test_2_a_students_scores_and_who_gave_them(ledger: Connection) -> None:
+    found = [(row["item_id"], row["level"], row["given_by"]) for row in ask(ledger, 2)]
+    assert sorted(found) == [
+        ("puddle", 1, "machine"),
+        ("puddle", 2, "machine"),
+        ("ramp", 0, "machine"),
+        ("ramp", 1, "machine"),
+    ]
+    ledger.execute(text("INSERT INTO grader.human_scores (submission_id, level) VALUES (2, 0)"))
+    changed = [row for row in ask(ledger, 2) if row["given_by"] == "human"]
+    assert [(row["item_id"], row["level"]) for row in changed] == [("puddle", 0)]
+
+
+def test_3_what_to_read_next_in_the_order_of_need(ledger: Connection) -> None:
+    waiting = ask(ledger, 3)
+    assert len(waiting) == 20
+    assert {row["submission_id"] % 4 for row in waiting} == {0}
+    assert all(row["submission_id"] % 5 for row in waiting)
+    assert [row["confidence"] for row in waiting] == sorted(row["confidence"] for row in waiting)
+    assert reading.ask(ledger, 6, reason="appeal", actor="ann") == 1
+    top = ask(ledger, 3)[0]
+    assert (top["submission_id"], top["reason"], top["text"]) == (6, "appeal", "answer 6")
+    ledger.execute(text("INSERT INTO grader.human_scores (submission_id, level) VALUES (6, 1)"))
+    assert 6 not in {row["submission_id"] for row in ask(ledger, 3)}
+
+
+def test_4_large_disagreements(ledger: Connection) -> None:
+    found = ask(ledger, 4)
+    assert found
+    assert all(abs(row["machine_level"] - row["human_level"]) == 2 for row in found)
+    expected = ledger.execute(
+        text("""
+            SELECT count(*) FROM score.human_score h JOIN score.machine_score m USING (submission_id, trait)
+            WHERE m.role = 'champion' AND abs(h.level - m.level) = 2
+              AND h.scored_at > now() - interval '7 days'
+        """)
+    ).scalar_one()
+    assert len(found) == expected
+
+
+def test_5_agreement_by_week_adds_up_to_the_whole(ledger: Connection) -> None:
+    weeks = ask(ledger, 5)
+    assert len({row["week"] for row in weeks}) >= 2
+    assert all(row["week"].weekday() == 0 for row in weeks)
+    whole = ledger.execute(
+        text("SELECT sum(num_pairs) FROM grader.agreement WHERE item_id = 'puddle'")
+    ).scalar_one()
+    assert sum(row["num_pairs"] for row in weeks) == whole
+
+
+def test_6_shares_show_levels_that_nobody_got(ledger: Connection) -> None:
+    days = ask(ledger, 6)
+    by_day: dict[object, list[dict[str, Any]]] = {}
+    for row in days:
+        by_day.setdefault(row["day"], []).append(row)
+    assert len(by_day) >= 6
+    for levels in by_day.values():
+        assert [row["level"] for row in levels] == [0, 1, 2]
+        assert sum(row["share"] for row in levels) == pytest.approx(1.0)
+    ledger.execute(text("DELETE FROM score.machine_score WHERE level = 0"))
+    assert {row["num_answers"] for row in ask(ledger, 6) if row["level"] == 0} == {0}
+
+
+def test_7_condition_codes_until_a_person_gives_a_level(ledger: Connection) -> None:
+    assert ask(ledger, 7) == [{"item_id": "ramp", "condition_code": "blank", "num_answers": 20}]
+    ledger.execute(text("INSERT INTO grader.human_scores (submission_id, level) VALUES (9, 1)"))
+    assert [row["num_answers"] for row in ask(ledger, 7)] == [19]
+
+
+def test_8_which_model_gave_this_score(ledger: Connection) -> None:
+    (origin,) = ask(ledger, 8)
+    assert (origin["level"], origin["role"], origin["engine"]) == (1, "champion", "torch fp32")
+    assert (origin["backbone"], origin["extractor_kind"]) == ("tiny", "item")
+
+
+def test_9_what_the_shadow_would_change(ledger: Connection) -> None:
+    (change,) = ask(ledger, 9)
+    assert (change["item_id"], change["num_answers"], change["share_changed"]) == ("puddle", 100, 1.0)
+    assert change["num_new_zeros"] == change["num_changed_by_two"] == len(range(2, 201, 6))
+
+
+PURPOSES = ("first", "read_behind", "second", "adjudication", "appeal")
+
+
+def test_a_stronger_purpose_counts_whenever_it_comes(ledger: Connection) -> None:
+    give = text(
+        "INSERT INTO grader.human_scores (submission_id, level, purpose) VALUES (:id, :level, :purpose)"
+    )
+    counts = text("SELECT level, human_purpose FROM grader.scores WHERE submission_id = :id")
+    for id_, order in ((1, PURPOSES), (2, PURPOSES[::-1]), (3, PURPOSES[2:] + PURPOSES[:2])):
+        seen = []
+        for purpose in order:
+            ledger.execute(give, {"id": id_, "level": PURPOSES.index(purpose) % 3, "purpose": purpose})
+            seen.append(purpose)
+            strongest = max(seen, key=PURPOSES.index)
+            assert tuple(ledger.execute(counts, {"id": id_}).one()) == (
+                PURPOSES.index(strongest) % 3,
+                strongest,
+            )
+    ledger.execute(give, {"id": 4, "level": 2, "purpose": "training"})
+    assert ledger.execute(counts, {"id": 4}).one().human_purpose is None
+
+
+def test_the_documented_insert_gives_a_score_under_the_readers_name(ledger: Connection) -> None:
+    (statement,) = re.findall(r"```sql\n(INSERT.*?)```", DOCUMENT, re.DOTALL)
+    ledger.execute(text(statement))
+    given = ledger.execute(text("SELECT * FROM grader.human_scores WHERE submission_id = 1")).one()
+    me = ledger.execute(text("SELECT session_user")).scalar_one()
+    assert (given.level, given.purpose, given.rater, given.trait) == (2, "first", me, "t0")
+
+
+REFUSED = {
+    "no such answer": ("(submission_id, level) VALUES (99999, 1)", "no such answer"),
+    "no key at all": ("(level) VALUES (1)", "no such answer"),
+    "no such trait": ("(submission_id, trait, level) VALUES (1, 'x', 1)", "has the traits t0"),
+    "level too high": ("(submission_id, level) VALUES (1, 3)", "has the levels 0 to 2"),
+    "level below 0": ("(submission_id, level) VALUES (1, -1)", "has the levels 0 to 2"),
+    "neither": ("(submission_id) VALUES (1)", "either a level or a condition_code"),
+    "both": ("(submission_id, level, condition_code) VALUES (1, 1, 'blank')", "either a level or"),
+    "unknown code": ("(submission_id, condition_code) VALUES (1, 'odd')", "condition_code"),
+    "unknown purpose": ("(submission_id, level, purpose) VALUES (1, 1, 'odd')", "purpose"),
+    "given before": ("(submission_id, level, rater) VALUES (5, 1, 'ann')", "ann has read submission 5"),
+}
+
+
+@pytest.mark.parametrize(("given", "told"), REFUSED.values(), ids=REFUSED)
+def test_a_score_that_cannot_be_is_refused_in_words(ledger: Connection, given: str, told: str) -> None:
+    with pytest.raises(IntegrityError, match=told):
+        ledger.execute(text(f"INSERT INTO grader.human_scores {given}"))
+
+
+def test_a_score_by_the_senders_key_and_a_condition_code(ledger: Connection) -> None:
+    ledger.execute(
+        text("""
+            INSERT INTO grader.human_scores (source, response_id, condition_code, rater, purpose)
+            VALUES ('lms', 'r003', 'refused', 'bob', 'second')
+        """)
+    )
+    found = ledger.execute(text("SELECT * FROM grader.scores WHERE response_id = 'r003'")).one()
+    assert (found.level, found.condition_code, found.rater) == (None, "refused", "bob")
+
+
+def drawn(connection: Connection) -> set[int]:
+    found = connection.execute(
+        text("SELECT submission_id FROM score.read_request WHERE reason = 'read_behind'")
+    )
+    return {row.submission_id for row in found}
+
+
+def test_the_draw_is_seeded_nested_and_never_twice(ledger: Connection) -> None:
+    num_unread = 200 - 40
+    num_small = reading.draw_read_behind(ledger, share=0.2, seed=7, actor="ann")
+    small = drawn(ledger)
+    assert num_small == len(small)
+    assert 0.1 * num_unread < num_small < 0.3 * num_unread
+    assert reading.draw_read_behind(ledger, share=0.2, seed=7, actor="ann") == 0
+    reading.draw_read_behind(ledger, share=0.5, seed=7, actor="ann")
+    assert small < drawn(ledger)
+    assert all(number % 5 for number in drawn(ledger))
+    ledger.execute(text("DELETE FROM score.read_request"))
+    reading.draw_read_behind(ledger, share=0.2, seed=8, actor="ann")
+    assert drawn(ledger) != small
+    ledger.execute(text("DELETE FROM score.read_request"))
+    reading.draw_read_behind(ledger, share=0.2, seed=7, actor="ann")
+    assert drawn(ledger) == small
+
+
+def test_a_large_difference_asks_for_a_second_read_until_there_is_one(ledger: Connection) -> None:
+    asked = reading.ask_about_disagreements(ledger, actor="ann")
+    waiting = "SELECT submission_id, trait FROM grader.read_queue WHERE reason = 'disagreement'"
+    found = ledger.execute(text(waiting)).all()
+    assert len(found) == asked > 0
+    assert reading.ask_about_disagreements(ledger, actor="ann") == 0
+    ledger.execute(
+        text("INSERT INTO grader.human_scores (submission_id, level, purpose) VALUES (:id, 1, 'second')"),
+        {"id": found[0].submission_id},
+    )
+    assert len(ledger.execute(text(waiting)).all()) == asked - 1
