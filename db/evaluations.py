@@ -37,6 +37,15 @@ class ReadLevel:
 
 
 @dataclass(frozen=True, slots=True)
+class DoubleRead:
+    """One trait of one answer as two people read it."""
+
+    trait: str
+    first: int
+    second: int
+
+
+@dataclass(frozen=True, slots=True)
 class LevelCount:
     """How often a scorer gave a level, recently and before."""
 
@@ -137,6 +146,31 @@ def read_levels(
         },
     )
     return [ReadLevel(**row._mapping) for row in rows]
+
+
+def double_reads(connection: Connection, item_id: str) -> list[DoubleRead]:
+    """Every answer of an item that two people read on their own, trait by trait."""
+    rows = connection.execute(
+        text("""
+            SELECT trait, levels[1] AS first, levels[2] AS second
+            FROM (
+                SELECT trait, array_agg(level ORDER BY human_score_id) AS levels
+                FROM (
+                    SELECT DISTINCT ON (h.submission_id, h.trait, h.rater) h.submission_id, h.trait, h.level,
+                           h.human_score_id
+                    FROM score.human_score h
+                    JOIN ingest.submission s USING (submission_id)
+                    JOIN model.trait t ON t.item_id = s.item_id AND t.trait = h.trait
+                    WHERE s.item_id = :item_id AND h.purpose = ANY(CAST(:independent AS text[]))
+                      AND h.level BETWEEN 0 AND t.num_levels - 1
+                    ORDER BY h.submission_id, h.trait, h.rater, h.human_score_id
+                ) rater
+                GROUP BY submission_id, trait HAVING count(*) > 1
+            ) twice
+        """),
+        {"item_id": item_id, "independent": list(_INDEPENDENT)},
+    )
+    return [DoubleRead(**row._mapping) for row in rows]
 
 
 def response_ids(connection: Connection, submission_ids: Sequence[int]) -> dict[int, str]:

@@ -113,14 +113,15 @@ def read_answers(connection: Connection, item_id: str) -> list[ReadAnswer]:
     return [ReadAnswer(**row._mapping) for row in rows]
 
 
-def learned_from(connection: Connection, training_run_id: int | None) -> set[int]:
-    """Submissions that moved or calibrated the scorer of this run."""
+def learned_from(connection: Connection, scorer_id: int) -> set[int]:
+    """Submissions that moved or calibrated a scorer; none where its lineage is not known."""
     rows = connection.execute(
         text("""
-            SELECT submission_id FROM model.training_run_submission
-            WHERE training_run_id = :run AND fold <> 'test'
+            SELECT t.submission_id FROM model.scorer c JOIN model.training_run_submission t
+                USING (training_run_id)
+            WHERE c.scorer_id = :scorer_id AND t.fold <> 'test'
         """),
-        {"run": training_run_id},
+        {"scorer_id": scorer_id},
     )
     return {row.submission_id for row in rows}
 

@@ -117,6 +117,18 @@ def busy(connection: Connection) -> list[BusyRun]:
     return [BusyRun(**row._mapping) for row in rows]
 
 
+def summary(connection: Connection, period: str) -> dict[str, int]:
+    """How many runs of a period are in each state."""
+    rows = connection.execute(
+        text("""
+            SELECT state, count(*) AS num FROM model.training_run WHERE period = :period
+            GROUP BY state ORDER BY state
+        """),
+        {"period": period},
+    )
+    return {row.state: row.num for row in rows}
+
+
 def renew(connection: Connection, claimed: RunClaim, *, lease_s: float) -> bool:
     """Prolong a lease; False when the run is no longer ours."""
     renewed = connection.execute(

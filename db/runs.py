@@ -38,6 +38,15 @@ def begin(connection: Connection, *, kind: str, period: str) -> bool:
     return added.first() is not None
 
 
+def is_done(connection: Connection, *, kind: str, period: str) -> bool:
+    """Whether this period has been run to its end."""
+    found = connection.execute(
+        text("SELECT 1 FROM ops.run WHERE kind = :kind AND period = :period AND state = 'done'"),
+        {"kind": kind, "period": period},
+    )
+    return found.first() is not None
+
+
 def end(connection: Connection, *, kind: str, period: str, report: dict[str, Any]) -> None:
     """Note what a run found."""
     statement = text("""

@@ -1,7 +1,15 @@
-"""What happens once a night, however many beats tick: the ledger is audited against the scores."""
+"""What happens once a night, however many beats tick: the ledger is audited, due items are retrained.
+
+Retraining runs in a process of its own, beside the worker and behind it in priority; it needs no one to wait
+for it, because what it does is safe to kill and a later tick begins it again.
+"""
 
 from __future__ import annotations
 
+import atexit
+import subprocess
+import sys
+import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -9,24 +17,75 @@ from db import runs
 from workers.telemetry import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Engine as Database
 
 log = get_logger("nightly")
 
+RETRAIN = "retrain"
+_COMMAND = (sys.executable, "-m", "workers.cli", "retrain", "--due", "--scheduled")
 
-def run_nightly(database: Database, *, period: str | None = None) -> bool:
-    """Audit the ledger for one period, once; returns whether this call was the one that ran.
+
+class Errand:
+    """A command that runs beside this process: one at a time, ended with it."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = list(command)
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> bool:
+        """Start it, unless it still runs; returns whether it was started."""
+        with self._lock:
+            if self._child is not None and self._child.poll() is None:
+                return False
+            if self._child is None:
+                atexit.register(self.end)
+            # What it says goes where this process's log goes.
+            self._child = subprocess.Popen(  # noqa: S603 (our own command)
+                self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
+            return True
+
+    def end(self) -> None:
+        """End it if it still runs."""
+        with self._lock:
+            if self._child is not None and self._child.poll() is None:
+                self._child.terminate()
+                self._child.wait()
+
+
+_retraining = Errand(_COMMAND)
+
+
+def run_nightly(database: Database, *, period: str | None = None, retraining: Errand = _retraining) -> bool:
+    """Audit the ledger for one period, once, and see that the period's retraining is done or under way.
 
     Args:
         database: the ledger.
         period: the day as YYYY-MM-DD; today in UTC by default.
+        retraining: what retrains the items that are due.
+
+    Returns:
+        Whether this call was the one that audited.
     """
     period = period or datetime.now(UTC).date().isoformat()
     with database.begin() as connection:
-        if not runs.begin(connection, kind="nightly", period=period):
-            return False
+        is_retrained = runs.is_done(connection, kind=RETRAIN, period=period)
+        is_first = runs.begin(connection, kind="nightly", period=period)
+    if is_first:
+        with database.begin() as connection:
+            audit = runs.audit_ledger(connection)
+            runs.end(connection, kind="nightly", period=period, report=audit)
+        log.info("nightly_done", period=period, **audit)
+    if not is_retrained and retraining.start():
+        log.info("retraining_started", period=period)
+    return is_first
+
+
+def skip_retraining(database: Database, period: str) -> None:
+    """Note that the policy wants no retraining by schedule, so that this period's ticks leave it alone."""
     with database.begin() as connection:
-        audit = runs.audit_ledger(connection)
-        runs.end(connection, kind="nightly", period=period, report=audit)
-    log.info("nightly_done", period=period, **audit)
-    return True
+        runs.begin(connection, kind=RETRAIN, period=period)
+        runs.end(connection, kind=RETRAIN, period=period, report={"automatic": False})

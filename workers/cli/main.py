@@ -35,6 +35,7 @@ _ROOMS = (
     "flow",
     "models",
     "evaluate",
+    "retrain",
     "quarantine",
     "reconcile",
     "stream",
