@@ -50,7 +50,13 @@ def serve(connection: Connection, *item_ids: str) -> dict[str, int]:
 
 
 def incoming(
-    line: int, response_id: str, text: str = "an answer", *, item_id: str = "item-a", attempt: int = 1
+    line: int,
+    response_id: str,
+    text: str = "an answer",
+    *,
+    item_id: str = "item-a",
+    attempt: int = 1,
+    student_id: str | None = None,
 ) -> IncomingRow:
     return IncomingRow(
         line=line,
@@ -60,6 +66,7 @@ def incoming(
         text=text,
         text_key=digest(text),
         content_sha256=digest(f"{item_id}\0{text}"),
+        student_id=student_id,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scoring.errors import InvalidInputError
 from workers.importers import encodings, markup
@@ -35,6 +35,8 @@ class Source:
     encoding: str | None = None
     student_column: str | None = None
     date_format: str | None = None
+    #: Answers are erased after so many days; None: they are kept.
+    keep_days: int | None = None
 
     def item_of(self, names: Sequence[str]) -> str | None:
         """The item of a question that goes by any of these names; None: not one that we score."""
@@ -54,6 +56,16 @@ class _Entry(BaseModel):
     encoding: str | None = None
     student_column: str | None = None
     date_format: str | None = None
+    keep_days: int | None = Field(None, ge=1)
+
+
+def source_names(path: Path) -> list[str]:
+    """The sources that a file speaks of.
+
+    Raises:
+        InvalidInputError: the file cannot be read.
+    """
+    return sorted(_tables(path))
 
 
 def load_source(path: Path | None, name: str) -> Source:
@@ -68,10 +80,7 @@ def load_source(path: Path | None, name: str) -> Source:
     """
     if path is None:
         return Source()
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInputError(f"{path}: cannot be read as TOML: {error}") from error
+    tables = _tables(path)
     if name not in tables:
         raise InvalidInputError(f"{path}: no table [{name}]; found {', '.join(sorted(tables)) or 'none'}")
     try:
@@ -93,7 +102,15 @@ def load_source(path: Path | None, name: str) -> Source:
         encoding=None if entry.encoding is None else encodings.known(entry.encoding),
         student_column=entry.student_column,
         date_format=entry.date_format,
+        keep_days=entry.keep_days,
     )
+
+
+def _tables(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInputError(f"{path}: cannot be read as TOML: {error}") from error
 
 
 def read_item_map(path: Path) -> dict[str, str]:
