@@ -45,7 +45,8 @@ class Nursery:
             stdout=subprocess.PIPE,
             text=True,
         )
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def start(self) -> int:
         """Start a worker; its process id."""
@@ -68,8 +69,10 @@ class Nursery:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             self.wait(pid, timeout_s=10)
+        self._process.kill()  # it holds nothing, and an interpreter that has loaded torch takes its time
+        self._process.wait(30)
         self._process.stdin.close()
-        self._process.wait(10)
+        self._listener.join(10)
         self._process.stdout.close()
 
     def _say(self, order: dict[str, object]) -> None:
