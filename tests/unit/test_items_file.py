@@ -132,6 +132,7 @@ def test_a_draft_has_as_many_levels_as_the_scores_show_and_can_be_loaded(tmp_pat
     [
         ('{"item_id": "ice", "score": "good"}', "line 2: score is not a whole number"),
         ('{"item_id": "ice", "score": 2147483647}', "line 2: trait overall: score 2147483647 is above 99"),
+        ('{"item_id": "ice", "score": 100}', "line 2: trait overall: score 100 is above 99"),
         ('{"item_id": "", "score": 1}', "line 2: item_id is empty"),
         ('{"score": 1}', "line 2: missing item_id"),
         ('{"item_id": "ice", "scores": {"a": 1, "b": "x"}}', "line 2: trait b: score is not a whole number"),
