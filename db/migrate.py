@@ -1,7 +1,8 @@
-"""Brings a database's schema up to date: Alembic's versions first, then the graders' views."""
+"""Brings a database's schema up to date: Alembic's versions, the graders' views, the roles."""
 
 from __future__ import annotations
 
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, pool, text
 
-from db import views
+from db import roles, views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Advisory lock: two `scorefold migrate` at once run one after the other.
 _MIGRATION_LOCK = 0x5C0_4EF01D
+
+_NO_ROLES = "this connection may not create roles: the schema stands, docs/security.md says how to add them"
 
 _MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
@@ -35,6 +38,8 @@ def upgrade(url: str, *, revision: str = "head") -> str:
         command.upgrade(_config(connection), revision)
         if revision == "head":
             views.refresh(connection)
+            if not roles.refresh(connection):
+                warnings.warn(_NO_ROLES, stacklevel=2)
         connection.commit()
         return current(connection) or "base"
 
