@@ -25,6 +25,7 @@ __all__ = [
     "RejectedRow",
     "accept_events",
     "accept_file",
+    "known_batch",
     "rejects",
 ]
 
@@ -141,6 +142,15 @@ def _batch(connection: Connection, header: FileHeader) -> int:
         },
     )
     return int(found.scalar_one())
+
+
+def known_batch(connection: Connection, *, source: str, file_sha256: str) -> int | None:
+    """The batch that a file of this content became, None if it has not been accepted."""
+    found = connection.execute(
+        text("SELECT batch_id FROM ingest.batch WHERE source = :source AND file_sha256 = :file_sha256"),
+        {"source": source, "file_sha256": file_sha256},
+    )
+    return found.scalar_one_or_none()
 
 
 def rejects(connection: Connection, *, batch_id: int, limit: int | None = None) -> Iterator[RejectedRow]:

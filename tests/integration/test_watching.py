@@ -1,0 +1,153 @@
+"""A watched folder on a real Postgres: whole files only, each once, none lost by a fault of another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+
+from db.session import make_engine
+from scoring.errors import DatabaseUnavailableError, InvalidInputError
+from tests import rows
+from workers.settings import IntakeSettings
+from workers.watching import Watch, WatchPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sqlalchemy import Engine
+
+HEADER = "response_id,item_id,text\n"
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Engine]:
+    engine = make_engine(database_url)
+    with engine.begin() as connection:
+        rows.serve(connection, "ice")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    return tmp_path / "in"
+
+
+def put(folder: Path, name: str, content: str, *, age_s: float = 60.0) -> Path:
+    path = folder / name
+    path.write_text(content, encoding="utf-8")
+    moment = time.time() - age_s
+    os.utime(path, (moment, moment))
+    return path
+
+
+def watch(database: Engine, folder: Path, **policy: object) -> Watch:
+    return Watch(database, folder, WatchPolicy(source="lms", limits=IntakeSettings(), **policy))
+
+
+def num_submissions(database: Engine) -> int:
+    with database.connect() as connection:
+        return int(connection.execute(text("SELECT count(*) FROM ingest.submission")).scalar_one())
+
+
+def test_a_file_is_taken_once_by_this_watch_and_by_the_next(database: Engine, folder: Path) -> None:
+    put(folder, "b.csv", HEADER + "r2,ice,b\n", age_s=60)
+    put(folder, "a.csv", HEADER + "r3,ice,c\n", age_s=50)
+    looking = watch(database, folder)
+    assert [report.num_new for report in looking.look()] == [1, 1]
+    assert looking.look() == []
+    put(folder, "copy.csv", HEADER + "r2,ice,b\n")
+    assert watch(database, folder).look() == []
+    put(folder, "b.csv", HEADER + "r2,ice,b\nr4,ice,d\n")
+    (again,) = looking.look()
+    assert (again.num_new, again.num_repeated) == (1, 1)
+    with database.connect() as connection:
+        names = (
+            connection.execute(text("SELECT file_name FROM ingest.batch ORDER BY batch_id")).scalars().all()
+        )
+    assert names == ["b.csv", "a.csv", "b.csv"]
+
+
+def test_what_is_not_whole_is_left_until_it_is(database: Engine, folder: Path) -> None:
+    put(folder, "growing.csv", HEADER + "r1,ice,a\n", age_s=0)
+    put(folder, "empty.csv", "")
+    for name in (".hidden.csv", "night.csv.part", "night.csv~", "upload.tmp"):
+        put(folder, name, HEADER + "r9,ice,x\n")
+    (folder / "deeper").mkdir()
+    put(folder / "deeper", "x.csv", HEADER + "r9,ice,x\n")
+    secret = put(folder.parent, "secret.csv", HEADER + "r9,ice,x\n")
+    (folder / "link.csv").symlink_to(secret)
+    looking = watch(database, folder)
+    assert looking.look() == []
+    put(folder, "growing.csv", HEADER + "r1,ice,a\nr2,ice,b\n")
+    assert [report.num_new for report in looking.look()] == [2]
+    assert num_submissions(database) == 2
+
+
+def test_a_broken_file_does_not_hold_up_the_others_and_is_tried_again_when_mended(
+    database: Engine, folder: Path
+) -> None:
+    put(folder, "broken.csv", "no,header\n", age_s=90)
+    put(folder, "good.csv", HEADER + "r1,ice,a\n")
+    looking = watch(database, folder)
+    assert [report.num_new for report in looking.look()] == [1]
+    assert looking.look() == []
+    put(folder, "broken.csv", HEADER + "r2,ice,b\n")
+    assert [report.num_new for report in looking.look()] == [1]
+
+
+def test_a_server_that_is_away_leaves_the_file_for_the_next_look(database: Engine, folder: Path) -> None:
+    put(folder, "a.csv", HEADER + "r1,ice,a\n")
+    away = make_engine("postgresql+psycopg://nobody@127.0.0.1:9/nowhere")
+    looking = watch(away, folder)
+    with pytest.raises(DatabaseUnavailableError):
+        looking.look()
+    looking._database = database
+    assert [report.num_new for report in looking.look()] == [1]
+    away.dispose()
+
+
+def test_refused_rows_are_written_beside(database: Engine, folder: Path, tmp_path: Path) -> None:
+    put(folder, "a.csv", HEADER + "r1,ice,a\nr2,unheard-of,b\n")
+    put(folder, "clean.csv", HEADER + "r3,ice,a\n")
+    (tmp_path / "rejects").mkdir()
+    watch(database, folder, rejects=tmp_path / "rejects").look()
+    written = (tmp_path / "rejects" / "a.csv.rejects.csv").read_text(encoding="utf-8").splitlines()
+    assert written == ["line,reason,detail", "3,unknown_item,item unheard-of has not been loaded"]
+    assert [path.name for path in (tmp_path / "rejects").iterdir()] == ["a.csv.rejects.csv"]
+
+
+def test_no_folder_is_said(database: Engine, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="absent: no such folder"):
+        watch(database, tmp_path / "absent").look()
+
+
+def test_the_process_picks_a_file_up_and_stops_when_told(
+    database: Engine, database_url: str, folder: Path
+) -> None:
+    environment = {**os.environ, "SCOREFOLD_DATABASE__URL": database_url}
+    command = [sys.executable, "-m", "workers.cli", "watch", str(folder), "--interval-s", "0.1"]
+    with subprocess.Popen(
+        [*command, "--settle-s", "0.2"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            put(folder, "night.csv", HEADER + "r1,ice,a\nr2,ice,b\n", age_s=0)
+            deadline = time.monotonic() + 60
+            while num_submissions(database) < 2:
+                assert process.poll() is None
+                assert time.monotonic() < deadline, "the file was not picked up"
+                time.sleep(0.1)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+    assert num_submissions(database) == 2

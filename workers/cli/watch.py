@@ -1,0 +1,77 @@
+"""The verb watch: a folder whose files are submitted by themselves."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workers.cli.main import app
+from workers.cli.printing import say
+
+if TYPE_CHECKING:
+    from workers.watching import Watch
+
+
+@app.command()
+def watch(
+    folder: Annotated[Path, typer.Argument(help="the folder that the nightly exports come into")],
+    source: Annotated[
+        str, typer.Option(help="where the files come from; part of every answer's key")
+    ] = "file",
+    sources: Annotated[Path | None, typer.Option(help="TOML file of what is known about each source")] = None,
+    rejects: Annotated[
+        Path | None, typer.Option(help="a folder for the refused rows of each file, as CSV")
+    ] = None,
+    settle_s: Annotated[
+        float, typer.Option(min=0, help="a file that has not changed for so long is whole")
+    ] = 30.0,
+    interval_s: Annotated[float, typer.Option(min=0.1, help="how often to look")] = 10.0,
+    once: Annotated[bool, typer.Option("--once", help="look once and leave, for a timer")] = False,
+) -> None:
+    """Submit each file that comes into FOLDER, once, until told to stop.
+
+    The files stay where they are; one whose content is in the ledger is passed over, whatever its name.
+    """
+    from db.session import make_engine
+    from workers.importers.sources import load_source
+    from workers.intake import Reading
+    from workers.places import database_url
+    from workers.settings import load_settings
+    from workers.telemetry import configure_logging
+    from workers.watching import Watch, WatchPolicy
+
+    settings = load_settings()
+    configure_logging(settings.telemetry)
+    policy = WatchPolicy(
+        source=source,
+        limits=settings.intake,
+        reading=Reading(settings=load_source(sources, source)),
+        rejects=rejects,
+        settle_s=settle_s,
+    )
+    looking = Watch(make_engine(database_url(settings), statement_timeout_s=None), folder, policy)
+    if once:
+        for report in looking.look():
+            say(f"batch {report.batch_id}, {report.file_format}: {report.num_new} new answers")
+        return
+    _until_told_to_stop(looking, interval_s)
+
+
+def _until_told_to_stop(looking: Watch, interval_s: float) -> None:
+    from scoring.errors import TransientError
+    from workers.telemetry import get_logger
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    log = get_logger("watch")
+    while not stop.is_set():
+        try:
+            looking.look()
+        except TransientError as error:
+            log.warning("look_skipped", reason=str(error))
+        stop.wait(interval_s)
