@@ -49,8 +49,9 @@ lint: $(STAMP) ## ruff, mypy --strict and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-chaos: $(STAMP) ## run only the tests that kill processes on purpose
-	$(BIN)/pytest -m chaos $(ARGS)
+chaos: $(STAMP) ## break everything for three minutes; SEED=7 DURATION_S=60 MUTANT=no_fence (which must fail)
+	$(BIN)/python -m tests.chaos.adversary --seed $(or $(SEED),1) --duration $(or $(DURATION_S),180) \
+	  $(if $(MUTANT),--mutant $(MUTANT))
 
 bench: $(STAMP) ## measure; NAME=... picks benchmarks by name
 	$(BIN)/pytest -m benchmark -s $(if $(NAME),-k '$(NAME)') $(ARGS)

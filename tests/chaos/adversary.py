@@ -52,14 +52,14 @@ class Adversary:
         self._promoted: set[str] = set()
         self.done: Counter[str] = Counter()
         faults: dict[Callable[[], None], int] = {
-            self.kill: 10,
-            self.kill_in_the_gap: 4,
+            self.kill: 16,
+            self.kill_in_the_gap: 8,
             self.restart_redis: 2,
             self.flush: 2,
             self.restart_postgres: 2,
-            self.freeze: 2,
+            self.freeze: 1,
             self.stop_softly: 3,
-            self.promote: 5,
+            self.promote: 4,
         }
         self._faults, self._weights = list(faults), list(faults.values())
 
@@ -72,7 +72,7 @@ class Adversary:
             # Postgres may be away just now: then this fault waits for its turn.
             with contextlib.suppress(DBAPIError, redis.RedisError):
                 fault()
-            time.sleep(self._dice.uniform(0.5, 3.0))
+            time.sleep(self._dice.uniform(0.2, 2.0))
 
     def kill(self) -> None:
         """SIGKILL in the middle of whatever it does."""
