@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HumanRow:
-    """One person's level for one trait; `trait` None means the item's only trait."""
+    """One person's level for one trait; `trait` None means the item's only trait.
+
+    `rater` None means whoever the file as a whole is from.
+    """
 
     line: int
     response_id: str
     attempt: int
     trait: str | None
     level: int
+    rater: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,8 @@ class HumanReport:
 
 _INCOMING = """
 CREATE TEMPORARY TABLE incoming_human (
-    line int NOT NULL, response_id text, attempt int, trait text, level int, reason text, detail text,
+    line int NOT NULL, response_id text, attempt int, trait text, level int, rater text, reason text,
+    detail text,
     submission_id bigint, is_new boolean NOT NULL DEFAULT false
 ) ON COMMIT DROP
 """
@@ -76,16 +81,17 @@ _TWICE = """
 UPDATE incoming_human i SET reason = 'contradicts',
     detail = format('response %s attempt %s: line %s gives another level for the same trait', i.response_id,
                     i.attempt, f.line)
-FROM (SELECT DISTINCT ON (submission_id, trait) submission_id, trait, line, level
-      FROM incoming_human WHERE reason IS NULL ORDER BY submission_id, trait, line) f
-WHERE i.reason IS NULL AND f.submission_id = i.submission_id AND f.trait = i.trait AND f.level <> i.level
+FROM (SELECT DISTINCT ON (submission_id, trait, rater) submission_id, trait, rater, line, level
+      FROM incoming_human WHERE reason IS NULL ORDER BY submission_id, trait, rater, line) f
+WHERE i.reason IS NULL AND f.submission_id = i.submission_id AND f.trait = i.trait AND f.rater = i.rater
+  AND f.level <> i.level
 """
 
 _INSERT = """
 WITH added AS (
     INSERT INTO score.human_score (submission_id, trait, purpose, rater, level)
-    SELECT DISTINCT ON (submission_id, trait) submission_id, trait, :purpose, :rater, level
-    FROM incoming_human WHERE reason IS NULL ORDER BY submission_id, trait, line
+    SELECT DISTINCT ON (submission_id, trait, rater) submission_id, trait, :purpose, rater, level
+    FROM incoming_human WHERE reason IS NULL ORDER BY submission_id, trait, rater, line
     ON CONFLICT (submission_id, trait, purpose, rater) DO NOTHING
     RETURNING submission_id, trait
 )
@@ -95,10 +101,10 @@ SELECT count(*) FROM added
 _DIFFERENT = """
 UPDATE incoming_human i SET reason = 'conflict',
     detail = format('response %s attempt %s: %s has given level %s before', i.response_id, i.attempt,
-                    CAST(:rater AS text), coalesce(CAST(h.level AS text), h.condition_code))
+                    i.rater, coalesce(CAST(h.level AS text), h.condition_code))
 FROM score.human_score h
 WHERE i.reason IS NULL AND h.submission_id = i.submission_id AND h.trait = i.trait
-  AND h.purpose = :purpose AND h.rater = :rater AND h.level IS DISTINCT FROM i.level
+  AND h.purpose = :purpose AND h.rater = i.rater AND h.level IS DISTINCT FROM i.level
 """
 
 
@@ -116,8 +122,8 @@ def accept_human_scores(
     A score that the same rater has given before with another level is reported, never overwritten.
     """
     connection.execute(text(_INCOMING))
-    _copy(connection, rows)
-    scope = {"source": source, "rater": rater, "purpose": purpose}
+    _copy(connection, rows, rater)
+    scope = {"source": source, "purpose": purpose}
     connection.execute(text(_MATCH), scope)
     connection.execute(text(_JUDGE))
     connection.execute(text(_TWICE))
@@ -126,17 +132,22 @@ def accept_human_scores(
     return _report(connection, num_new=num_new, max_examples=max_examples)
 
 
-def _copy(connection: Connection, rows: Iterable[HumanRow | RejectedRow]) -> None:
+def _copy(connection: Connection, rows: Iterable[HumanRow | RejectedRow], rater: str) -> None:
     driver = connection.connection.driver_connection
     if driver is None:
         raise RuntimeError("the connection is closed")
-    statement = "COPY incoming_human (line, response_id, attempt, trait, level, reason, detail) FROM STDIN"
+    statement = (
+        "COPY incoming_human (line, response_id, attempt, trait, level, rater, reason, detail) FROM STDIN"
+    )
     with driver.cursor() as cursor, cursor.copy(statement) as copy:
         for row in rows:
             if isinstance(row, RejectedRow):
-                copy.write_row((row.line, None, None, None, None, row.reason, row.detail))
+                copy.write_row((row.line, None, None, None, None, None, row.reason, row.detail))
             else:
-                copy.write_row((row.line, row.response_id, row.attempt, row.trait, row.level, None, None))
+                whose = row.rater or rater
+                copy.write_row(
+                    (row.line, row.response_id, row.attempt, row.trait, row.level, whose, None, None)
+                )
 
 
 def _report(connection: Connection, *, num_new: int, max_examples: int) -> HumanReport:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from db import humans, intake
 from scoring.errors import InvalidInputError
-from workers.importers import answers, exports, files, formats
+from workers.importers import answers, exports, files, formats, label_studio
 from workers.importers.sources import Source
 from workers.rejects import write_rejects
 from workers.writer import database_errors
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine as Database
 
-    from db.humans import HumanReport
+    from db.humans import HumanReport, HumanRow
     from db.intake import IncomingRow, IntakeReport, RejectedRow
     from workers.importers.files import SourceFile
     from workers.settings import IntakeSettings
@@ -132,18 +132,17 @@ def import_human_scores(
 ) -> HumanReport:
     """Accept human scores of known submissions; the same file again adds nothing.
 
+    The file has our own columns, or is Label Studio's JSON export, whose annotators are raters by themselves.
+
     Raises:
         InvalidInputError: the file as a whole cannot be taken.
         DatabaseUnavailableError: Postgres does not answer; nothing was accepted.
     """
-    file = files.inspect(path)
-    records = files.read_records(
-        file, required=answers.HUMAN_FIELDS, max_line_bytes=limits.max_line_bytes, only=only
-    )
+    rows = _human_rows(path, limits, only)
     with database_errors(), database.connect() as connection:
         report = humans.accept_human_scores(
             connection,
-            answers.human_scores(records),
+            rows,
             source=origin.source,
             rater=origin.rater,
             purpose=origin.purpose,
@@ -152,6 +151,17 @@ def import_human_scores(
         if not dry_run:
             connection.commit()
     return report
+
+
+def _human_rows(
+    path: Path, limits: IntakeSettings, only: Mapping[str, str] | None
+) -> Iterator[HumanRow | RejectedRow]:
+    if label_studio.is_export(path):
+        return label_studio.human_scores(path)
+    records = files.read_records(
+        files.inspect(path), required=answers.HUMAN_FIELDS, max_line_bytes=limits.max_line_bytes, only=only
+    )
+    return answers.human_scores(records)
 
 
 def _refuse_empty(path: Path, num_rows: int, only: Mapping[str, str] | None) -> None:

@@ -18,7 +18,7 @@ from workers.telemetry import get_logger
 from workers.writer import database_errors
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine as Database
+    from pathlib import Path
 
     from sqlalchemy import Engine as Database
 
