@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -62,9 +62,10 @@ class BatchTotals:
 
 def batches(connection: Connection, *, batch_id: int | None = None, limit: int = 10) -> list[BatchProgress]:
     """The newest batches, or one."""
+    columns = ", ".join(field.name for field in fields(BatchProgress))
     rows = connection.execute(
-        text("""
-            SELECT * FROM grader.batches
+        text(f"""
+            SELECT {columns} FROM grader.batches
             WHERE CAST(:batch_id AS bigint) IS NULL OR batch_id = :batch_id
             ORDER BY batch_id DESC LIMIT :limit
         """),
