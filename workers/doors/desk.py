@@ -85,14 +85,14 @@ class Desk:
         except (DataError, IntegrityError) as error:
             # A row that Postgres will not have, though it looked well: never its neighbours' fault.
             if len(letters) == 1:
-                return self._set_aside(door, letters[0], error)
+                return self.refuse(door, letters[0], "refused_by_database", type(error.orig).__name__)
             halves = (letters[: len(letters) // 2], letters[len(letters) // 2 :])
             parts = [self.take(door, half, give_up_after_s=give_up_after_s, stop=stop) for half in halves]
             return _sum(parts)
         _tell(door, receipt)
         return receipt
 
-    def refuse(self, door: str, letter: Letter, reason: str, detail: str) -> None:
+    def refuse(self, door: str, letter: Letter, reason: str, detail: str) -> Receipt:
         """Keep what is no event at all, with its bytes.
 
         Raises:
@@ -106,6 +106,7 @@ class Desk:
 
         patiently(step, give_up_after_s=30.0)
         _tell(door, receipt)
+        return receipt
 
     def judge(self, connection: Connection, door: str, letters: Sequence[Letter]) -> Receipt:
         """Take events in the caller's transaction; refusals are returned and not yet kept."""
@@ -130,14 +131,6 @@ class Desk:
             return identifier({"source": event.source}, "source"), row
         except FieldFault as fault:
             raise EventError(fault.reason, fault.detail) from fault
-
-    def _set_aside(self, door: str, letter: Letter, error: DataError | IntegrityError) -> Receipt:
-        refusal = _refusal(door, letter, "refused_by_database", type(error.orig).__name__)
-        with self._database.begin() as connection:
-            quarantine.keep(connection, [refusal])
-        receipt = Receipt(0, 0, (refusal,))
-        _tell(door, receipt)
-        return receipt
 
 
 def kept(payload: bytes) -> bytes:
