@@ -1,11 +1,13 @@
 """Which scorers serve now: follows the registry's epoch, loads what is new, keeps what is refused out.
 
-The roster is replaced whole: a claim is scored from one roster, so a promotion never tears a batch.
+The roster is replaced whole: a claim is scored from one roster, so a promotion never tears a batch. What a
+roster names stays loaded while a claim still holds that roster.
 """
 
 from __future__ import annotations
 
 import threading
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 log = get_logger("roster")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Roster:
     """Items, who serves them (the champion first, then its shadow), and where their work goes."""
 
@@ -62,6 +64,7 @@ class RosterKeeper:
         self._database = database
         self._batcher = batcher
         self._lock = threading.Lock()
+        self._held: weakref.WeakSet[Roster] = weakref.WeakSet()
         self.current = Roster()
 
     def follow(self) -> bool:
@@ -80,7 +83,9 @@ class RosterKeeper:
             before = self.current
             if snapshot.epoch == before.epoch and items.keys() == before.items.keys():
                 return False
+            self._held.add(before)
             self.current = self._load(snapshot, {name: spec_of(item) for name, item in items.items()})
+            del before
             self._batcher.errand(self._drop_unused)
             log.info("roster_changed", epoch=snapshot.epoch, num_items=len(self.current.serving))
             return True
@@ -100,7 +105,12 @@ class RosterKeeper:
         return Roster(
             epoch=snapshot.epoch,
             items=items,
-            serving={name: tuple(ones) for name, ones in serving.items() if name not in refused and ones},
+            # A shadow alone serves nobody: without a champion an item's answers wait.
+            serving={
+                name: tuple(ones)
+                for name, ones in serving.items()
+                if any(one.role == "champion" for one in ones)
+            },
             refused=refused,
         )
 
@@ -115,6 +125,7 @@ class RosterKeeper:
         return None
 
     def _drop_unused(self, engine: Engine) -> None:
-        used = {one.scorer_key for ones in self.current.serving.values() for one in ones}
+        rosters = [self.current, *self._held]
+        used = {one.scorer_key for roster in rosters for ones in roster.serving.values() for one in ones}
         for key in [key for key in engine.loaded() if key not in used]:
             engine.unload(key)
