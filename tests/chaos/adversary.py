@@ -75,7 +75,9 @@ class Adversary:
             time.sleep(self._dice.uniform(0.2, 2.0))
 
     def kill(self) -> None:
-        """SIGKILL in the middle of whatever it does."""
+        """SIGKILL in the middle of whatever it does, most likely between reading and committing."""
+        self._senders.burst(40)
+        time.sleep(self._dice.uniform(0.0, 0.1))
         self._fleet.kill(self._victim())
         self.done["kills"] += 1
 
