@@ -161,7 +161,7 @@ class Pipeline:
         return 0
 
     def _attempt(self, claimed: Claim) -> _Outcome:
-        roster = self._roster_for(claimed)
+        roster = self._roster()
         sheet = ScoreSheet(self._batcher.engine_name)
         finished, unserved = [], []
         owners: list[int] = []
@@ -202,10 +202,10 @@ class Pipeline:
             first, second = (Requests(requests.scorers[part], requests.texts[part]) for part in parts)
             return self._score(first, start) + self._score(second, start + half)
 
-    def _roster_for(self, claimed: Claim) -> Roster:
-        if any(item_id not in self._keeper.current.serving for item_id in set(claimed.item_ids)):
-            with database_errors():
-                self._keeper.follow()
+    def _roster(self) -> Roster:
+        # Asked anew for each claim: a process that stood still must not score by who served before.
+        with database_errors():
+            self._keeper.follow()
         return self._keeper.current
 
     def _commit(self, claimed: Claim, outcome: _Outcome) -> int:

@@ -121,6 +121,9 @@ class FixedKeeper:
         serving = Serving("item-a", "champion", scorer_id, "k" * 64, "e" * 64)
         self.current = Roster(1, {"item-a": item}, {"item-a": (serving,)})
 
+    def follow(self) -> bool:
+        return False
+
 
 @pytest.fixture
 def batchers() -> Iterator[list[Batcher]]:

@@ -39,10 +39,11 @@ def town(tmp_path: Path, database_url: str, broker_url: str) -> Iterator[Deploym
     made.close()
 
 
+@pytest.mark.timeout(900)
 def test_a_rolling_restart_under_load_over_a_migration_loses_nothing(town: Deployment) -> None:
     """Old workers score on while the schema grows; each is then stopped softly and replaced."""
     old = [town.start_worker(), town.start_worker()]
-    town.wait_until_log("worker_ready")
+    town.wait_until_log("worker_ready", timeout_s=240)
     town.run("submit", str(town.write_answers("night.jsonl", 1500)))
     town.wait_until(DONE, at_least=50)
     with town.database.begin() as connection:
@@ -51,10 +52,10 @@ def test_a_rolling_restart_under_load_over_a_migration_loses_nothing(town: Deplo
     assert num_at_migration < 1500, "all was done before the migration: nothing was tried"
     for worker in old:
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(90) == 0
+        assert worker.wait(120) == 0
         town.start_worker()
     town.run("submit", str(town.write_answers("next.jsonl", 100, first=1501)))
-    town.wait_until_settled(timeout_s=120)
+    town.wait_until_settled(timeout_s=300)
     assert town.count(DONE) == 1600
     assert town.count("SELECT count(*) FROM ingest.quarantine") == 0
     # Given back, not lost to a lease's end: a soft stop costs nobody an attempt.
