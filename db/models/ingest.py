@@ -36,6 +36,8 @@ class BatchRow(SQLModel, table=True):
         CheckConstraint(
             "num_rows = num_accepted + num_repeated + num_conflicts + num_rejected", name="counts_add_up"
         ),
+        # The newest batches are counted first, and the older ones not at all.
+        Index("ix_batch_received_at", "received_at"),
         {"schema": "ingest"},
     )
 
@@ -81,12 +83,14 @@ class SubmissionRow(SQLModel, table=True):
         CheckConstraint("attempt >= 1", name="attempt"),
         CheckConstraint("octet_length(text_key) = 32", name="text_key"),
         CheckConstraint("octet_length(content_sha256) = 32", name="content_sha256"),
+        # Finds a batch's answers, and its first and last number at once.
+        Index("ix_submission_of_batch", "batch_id", "submission_id"),
         {"schema": "ingest"},
     )
 
     submission_id: int | None = Field(default=None, sa_column=key_column("submission_id"))
     batch_id: int | None = Field(
-        default=None, sa_column=Column(BigInteger, ForeignKey("ingest.batch.batch_id"), index=True)
+        default=None, sa_column=Column(BigInteger, ForeignKey("ingest.batch.batch_id"))
     )
     source: str = Field(sa_column=text_column())
     response_id: str = Field(sa_column=text_column())

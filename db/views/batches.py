@@ -13,13 +13,18 @@ BATCHES = View(
                CASE WHEN w.num_waiting = 0 THEN coalesce(w.finished_at, b.received_at) END AS finished_at,
                b.file_format
         FROM ingest.batch b
+        -- A batch's submissions were numbered in one go: the work of all others is not even looked at.
+        CROSS JOIN LATERAL (
+            SELECT min(s.submission_id) AS first, max(s.submission_id) AS last
+            FROM ingest.submission s WHERE s.batch_id = b.batch_id
+        ) r
         CROSS JOIN LATERAL (
             SELECT count(*) FILTER (WHERE w.state = 'done') AS num_scored,
                    count(*) FILTER (WHERE w.state = 'quarantined') AS num_quarantined,
                    count(*) FILTER (WHERE w.state IN ('ready', 'leased')) AS num_waiting,
                    max(w.finished_at) AS finished_at
             FROM ingest.submission s JOIN ingest.work w USING (submission_id)
-            WHERE s.batch_id = b.batch_id
+            WHERE s.batch_id = b.batch_id AND w.submission_id BETWEEN r.first AND r.last
         ) w
     """,
     columns={

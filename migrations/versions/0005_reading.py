@@ -33,11 +33,18 @@ def upgrade() -> None:
     op.create_index('ix_machine_score_review', 'machine_score', ['scorer_id'], schema='score', postgresql_where=sa.text("needs_review AND role = 'champion'"))
     op.create_index('ix_machine_score_shadow', 'machine_score', ['scorer_id'], schema='score', postgresql_where=sa.text("role = 'shadow'"))
     op.create_index('ix_human_score_scored_at', 'human_score', ['scored_at'], schema='score')
+    op.create_index('ix_batch_received_at', 'batch', ['received_at'], schema='ingest')
+    op.create_index('ix_submission_of_batch', 'submission', ['batch_id', 'submission_id'], schema='ingest')
+    # The new index serves whatever the old one did.
+    op.drop_index(op.f('ix_submission_batch_id'), table_name='submission', schema='ingest')
 
 
 def downgrade() -> None:
     """Take them away; views that read the table go with it and are put back by the next upgrade."""
     op.execute('DROP VIEW IF EXISTS grader.read_queue')
+    op.create_index(op.f('ix_submission_batch_id'), 'submission', ['batch_id'], schema='ingest')
+    op.drop_index('ix_submission_of_batch', table_name='submission', schema='ingest')
+    op.drop_index('ix_batch_received_at', table_name='batch', schema='ingest')
     op.drop_index('ix_human_score_scored_at', table_name='human_score', schema='score')
     for name in ('shadow', 'review', 'levels'):
         op.drop_index(f'ix_machine_score_{name}', table_name='machine_score', schema='score')
