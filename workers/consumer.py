@@ -33,6 +33,7 @@ from workers.pipeline import Pipeline
 from workers.places import database_url
 from workers.roster import RosterKeeper
 from workers.telemetry import get_logger
+from workers.writer import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from workers.settings import Settings
 
 log = get_logger("consumer")
+
+_START_PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,8 @@ def _assemble(
     batcher = Batcher(engine)
     batcher.start()
     keeper = RosterKeeper(database, batcher)
-    keeper.refresh()
+    # A worker that is started again in the middle of an outage waits like those that run.
+    patiently(keeper.refresh, give_up_after_s=_START_PATIENCE_S)
     policy = lease_policy(settings)
     pipeline = Pipeline(database, batcher, keeper, worker=_name(), policy=policy)
     dispatcher = Dispatcher(database, publisher, dispatch_policy(settings))
