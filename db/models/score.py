@@ -49,9 +49,10 @@ class MachineScoreRow(SQLModel, table=True):
         Index(
             "ix_machine_score_levels",
             *("scorer_id", "scored_at"),
-            postgresql_include=["trait", "level"],
-            postgresql_where=text("role = 'champion' AND level IS NOT NULL"),
+            postgresql_include=["submission_id", "trait", "level", "role"],
+            postgresql_where=text("level IS NOT NULL"),
         ),
+        Index("ix_machine_score_codes", "submission_id", postgresql_where=text("condition_code IS NOT NULL")),
         Index(
             "ix_machine_score_review",
             "scorer_id",
@@ -85,6 +86,7 @@ class HumanScoreRow(SQLModel, table=True):
         one_of("condition_code", *CONDITION_CODES),
         CheckConstraint("(level IS NULL) <> (condition_code IS NULL)", name="level_or_code"),
         Index("ix_human_score_scored_at", "scored_at"),
+        Index("ix_human_score_codes", "submission_id", postgresql_where=text("condition_code IS NOT NULL")),
         {"schema": "score"},
     )
 

@@ -45,7 +45,10 @@ CONDITION_CODES = View(
     comment="Per batch, item, trait and code: how many answers have a condition code instead of a level.",
     select="""
         SELECT s.batch_id, s.item_id, s.trait, s.condition_code, s.given_by, count(*) AS num_answers
-        FROM grader.scores s
+        FROM (SELECT c.submission_id FROM score.machine_score c WHERE c.condition_code IS NOT NULL
+              UNION
+              SELECT c.submission_id FROM score.human_score c WHERE c.condition_code IS NOT NULL) coded
+        JOIN grader.scores s USING (submission_id)
         WHERE s.condition_code IS NOT NULL
         GROUP BY s.batch_id, s.item_id, s.trait, s.condition_code, s.given_by
     """,

@@ -46,8 +46,10 @@ SHADOW_CHANGES = View(
                count(*) FILTER (WHERE x.level = 0 AND m.level > 0) AS num_new_zeros
         FROM score.machine_score x
         JOIN model.scorer c ON c.scorer_id = x.scorer_id
-        JOIN score.machine_score m ON m.submission_id = x.submission_id AND m.trait = x.trait
-             AND m.role = 'champion'
+        -- Only scorers of the same item can have scored the same answer.
+        JOIN model.scorer k ON k.item_id = c.item_id
+        JOIN score.machine_score m ON m.scorer_id = k.scorer_id AND m.submission_id = x.submission_id
+             AND m.trait = x.trait AND m.role = 'champion'
         WHERE x.role = 'shadow' AND x.level IS NOT NULL AND m.level IS NOT NULL
         GROUP BY c.item_id, x.trait, x.scorer_id, m.scorer_id
     """,

@@ -29,7 +29,9 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('submission_id', 'trait', 'reason', name=op.f('pk_read_request')),
     schema='score'
     )
-    op.create_index('ix_machine_score_levels', 'machine_score', ['scorer_id', 'scored_at'], schema='score', postgresql_include=['trait', 'level'], postgresql_where=sa.text("role = 'champion' AND level IS NOT NULL"))
+    op.create_index('ix_machine_score_levels', 'machine_score', ['scorer_id', 'scored_at'], schema='score', postgresql_include=['submission_id', 'trait', 'level', 'role'], postgresql_where=sa.text('level IS NOT NULL'))
+    for table in ('machine_score', 'human_score'):
+        op.create_index(f'ix_{table}_codes', table, ['submission_id'], schema='score', postgresql_where=sa.text('condition_code IS NOT NULL'))
     op.create_index('ix_machine_score_review', 'machine_score', ['scorer_id'], schema='score', postgresql_where=sa.text("needs_review AND role = 'champion'"))
     op.create_index('ix_machine_score_shadow', 'machine_score', ['scorer_id'], schema='score', postgresql_where=sa.text("role = 'shadow'"))
     op.create_index('ix_human_score_scored_at', 'human_score', ['scored_at'], schema='score')
@@ -45,6 +47,8 @@ def downgrade() -> None:
     op.create_index(op.f('ix_submission_batch_id'), 'submission', ['batch_id'], schema='ingest')
     op.drop_index('ix_submission_of_batch', table_name='submission', schema='ingest')
     op.drop_index('ix_batch_received_at', table_name='batch', schema='ingest')
+    for table in ('machine_score', 'human_score'):
+        op.drop_index(f'ix_{table}_codes', table_name=table, schema='score')
     op.drop_index('ix_human_score_scored_at', table_name='human_score', schema='score')
     for name in ('shadow', 'review', 'levels'):
         op.drop_index(f'ix_machine_score_{name}', table_name='machine_score', schema='score')

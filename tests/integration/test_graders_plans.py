@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 #: Tables that grow with every night.
 LARGE = {"submission", "work", "machine_score", "human_score"}
-#: Indexes of shadows only: read as a whole they are what was asked for.
-HOLDS_LITTLE = {"ix_machine_score_shadow"}
+#: Indexes of few rows: read as a whole they are what was asked for.
+HOLDS_LITTLE = {"ix_machine_score_shadow", "ix_machine_score_codes", "ix_human_score_codes"}
 
 
 @pytest.fixture(scope="module")
