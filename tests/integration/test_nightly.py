@@ -1,0 +1,102 @@
+"""The night by schedule: audited once, retraining begun until it is done, by a real process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from db import runs
+from scoring.evaluation.policy import read_policy
+from tests.schoolhouse import School
+from workers.nightly import RETRAIN, Errand, run_nightly
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.command_line import CommandLine
+
+PERIOD = "2026-01-01"
+ENDLESS = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
+
+
+@pytest.fixture
+def school(tmp_path: Path, database_url: str) -> Iterator[School]:
+    made = School.create(tmp_path, database_url)
+    yield made
+    made.town.close()
+
+
+def test_an_errand_runs_once_at_a_time_and_ends_with_us() -> None:
+    errand = Errand(ENDLESS)
+    assert errand.start()
+    assert not errand.start()
+    first = errand._child
+    errand.end()
+    assert first is not None
+    assert first.poll() is not None
+    assert errand.start()
+    errand.end()
+
+
+def test_every_tick_begins_the_retraining_until_it_is_done(school: School) -> None:
+    errand = Errand((sys.executable, "-S", "-c", ""))
+    started = []
+
+    class Counted(Errand):
+        def start(self) -> bool:
+            started.append(errand.start())
+            assert errand._child is not None
+            errand._child.wait()
+            return started[-1]
+
+    database = school.town.database
+    assert run_nightly(database, period=PERIOD, retraining=Counted(()))
+    assert not run_nightly(database, period=PERIOD, retraining=Counted(()))
+    assert started == [True, True]
+    with database.begin() as connection:
+        runs.begin(connection, kind=RETRAIN, period=PERIOD)
+        runs.end(connection, kind=RETRAIN, period=PERIOD, report={})
+    assert not run_nightly(database, period=PERIOD, retraining=Counted(()))
+    assert len(started) == 2
+
+
+def test_the_scheduled_command_ends_the_period(school: School, scorefold: CommandLine) -> None:
+    school.serve("ice")
+    command = [sys.executable, "-m", "workers.cli", "retrain", "--due", "--scheduled", "--period", PERIOD]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with school.town.database.connect() as connection:
+        assert runs.is_done(connection, kind=RETRAIN, period=PERIOD)
+        assert not runs.is_done(connection, kind=RETRAIN, period="2026-01-02")
+
+
+def test_a_policy_without_schedule_is_kept_to(
+    school: School, scorefold: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    school.serve("ice")
+    school.read(school.hand_in("ice", 210))
+    manual = read_policy().model_dump(mode="json")
+    manual["retraining"]["automatic"] = False
+    home = tmp_path / "home"
+    home.mkdir(exist_ok=True)
+    (home / "policy.toml").write_text(toml_of(manual), encoding="utf-8")
+    monkeypatch.setattr("os.nice", lambda _: 0)  # it could not be taken back in this process
+    assert scorefold("retrain", "--due", "--scheduled", "--period", PERIOD).code == 0
+    assert school.town.count("SELECT count(*) FROM model.training_run") == 0
+    assert school.town.count("SELECT (report->>'automatic' = 'false')::int FROM ops.run") == 1
+    told = scorefold("retrain", "--dry-run")
+    assert "210 new reads" in " ".join(told.out.split())
+
+
+def toml_of(sections: dict[str, dict[str, object]]) -> str:
+    import json
+
+    return "\n".join(
+        f"[{section}]\n" + "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items())
+        for section, values in sections.items()
+        if values
+    )
