@@ -47,5 +47,5 @@ def test_graders_question(million: Engine, number: int) -> None:
             )
             plan = "\n".join(lines)
             times.append(float(lines[-1].split()[-2]))
-    print(f"\nquestion {number}: best of three {min(times):.1f} ms\n{plan}")  # noqa: T201
+    print(f"\nquestion {number}: best of three {min(times):.1f} ms\n{plan}")
     assert min(times) < MAX_MS
