@@ -139,6 +139,21 @@ def test_a_crash_between_commit_and_acknowledgement_doubles_nothing(
     assert client.xlen(STREAM) == 0
 
 
+def test_an_entry_that_no_reader_settles_is_set_aside_unread(database: Engine, client: redis.Redis) -> None:
+    one = reader(database, client)
+    one.read_once()
+    numbers = [client.xadd(STREAM, {"event": event(f"r{n}")}) for n in range(3)]
+    client.xreadgroup("doors", "dead", {STREAM: ">"}, count=10)
+    client.xclaim(STREAM, "doors", "dead", 0, [numbers[1]], retrycount=10)
+    time.sleep(0.4)
+    assert read_all(one) == 3
+    assert sorted(submissions(database)) == ["r0", "r2"]
+    with database.connect() as connection:
+        (case,) = quarantine.cases(connection)
+    assert (case.reason, case.payload) == ("never_settled", event("r1"))
+    assert client.xlen(STREAM) == 0
+
+
 def test_the_group_comes_back_after_flushall(database: Engine, client: redis.Redis) -> None:
     one = reader(database, client)
     client.xadd(STREAM, {"event": event("r1")})

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from db import runs
 from db.ledger import LeasePolicy
 from db.registry import Serving
 from db.session import make_engine
@@ -156,6 +158,18 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(
     assert all(row.level == int(row.text.rpartition(" ")[2]) % 3 for row in found)
     # What does not even fit alone waits for a device with room: nobody's fault, so no attempt is counted.
     assert states == (["done"] if num_done else ["ready"])
+    database.dispose()
+
+
+def test_a_night_is_run_once_however_many_beats_tick(database_url: str) -> None:
+    database = make_engine(database_url, pool_size=8)
+
+    def tick(_: int) -> bool:
+        with database.begin() as connection:
+            return runs.begin(connection, kind="nightly", period="2026-03-01")
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(tick, range(32))) == 1
     database.dispose()
 
 

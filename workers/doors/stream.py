@@ -35,8 +35,12 @@ log = get_logger("stream")
 #: The one field of an entry.
 FIELD = b"event"
 
+#: An entry that so many readers took and none settled is not tried again: it may be what ends them.
+_MAX_DELIVERIES = 10
 _BLOCK_MS = 1000
 _PAUSE_S = 1.0
+
+_NEVER_SETTLED = f"taken by {_MAX_DELIVERIES} readers, settled by none"
 
 Entry: TypeAlias = "tuple[bytes, Mapping[bytes, bytes] | None]"
 
@@ -98,17 +102,17 @@ class StreamReader:
             connection.execute(text("SELECT 1"))
         with _redis_errors():
             entries = self._take()
+            worn_out = self._worn_out(entries)
         if not entries:
             return 0
-        self._desk.take(
-            "stream",
-            [
-                Letter(_event(fields), f"{self._stream} {number.decode()}")
-                for number, fields in entries
-                if fields
-            ],
-            stop=self._stop.is_set,
-        )
+        letters = {
+            number: Letter(_event(fields), f"{self._stream} {number.decode()}")
+            for number, fields in entries
+            if fields
+        }
+        for number in worn_out & letters.keys():
+            self._desk.refuse("stream", letters.pop(number), "never_settled", _NEVER_SETTLED)
+        self._desk.take("stream", list(letters.values()), stop=self._stop.is_set)
         with _redis_errors():
             self._settle([number for number, _ in entries])
         return len(entries)
@@ -136,6 +140,15 @@ class StreamReader:
         else:
             self._look_for_abandoned_at = time.monotonic() + self._idle_ms / 2000
         return entries
+
+    def _worn_out(self, entries: list[Entry]) -> set[bytes]:
+        if not entries:
+            return set()
+        first, last = entries[0][0], entries[-1][0]
+        pending: Any = self._client.xpending_range(
+            self._stream, self._group, min=first, max=last, count=len(entries), consumername=self._name
+        )
+        return {one["message_id"] for one in pending if one["times_delivered"] > _MAX_DELIVERIES}
 
     def _new(self) -> list[Entry]:
         found: Any = self._client.xreadgroup(
