@@ -41,16 +41,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark tests by their folder; leave benchmarks out unless `-m` speaks of them."""
+    """Mark tests by their folder; leave out benchmarks and long ones unless `-m` speaks of them."""
     for item in items:
         folder = item.path.relative_to(_ROOT / "tests").parts[0]
         if mark := _MARKED_FOLDERS.get(folder):
             item.add_marker(mark)
-    if "benchmark" in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker("benchmark")]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if not item.get_closest_marker("benchmark")]
+    for mark in ("benchmark", "long"):
+        if mark not in config.option.markexpr:
+            left_out = [item for item in items if item.get_closest_marker(mark)]
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if not item.get_closest_marker(mark)]
 
 
 @pytest.fixture(scope="session")

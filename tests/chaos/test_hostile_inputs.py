@@ -8,6 +8,8 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import pytest
+
 from db.judging import IncomingRow, RejectedRow
 from scoring.errors import InvalidInputError
 from workers.doors.envelope import EnvelopeError, readmit
@@ -17,6 +19,8 @@ from workers.importers import answers, files
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+pytestmark = pytest.mark.long
 
 NUM_EVENTS = 50_000
 NUM_ELEMENTS = 45_000

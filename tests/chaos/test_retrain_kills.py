@@ -17,6 +17,8 @@ from tests.schoolhouse import School
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 NUM_SCORERS = "SELECT count(*) FROM model.scorer"
 LAST = "committed, period not ended"
