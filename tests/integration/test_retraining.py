@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.command_line import CommandLine
     from workers.dueness import Standing
 
 
@@ -386,3 +388,28 @@ def test_falling_agreement_makes_an_item_due(school: School) -> None:
     with school.town.database.begin() as connection:
         connection.execute(text("UPDATE score.human_score SET scored_at = now() - interval '60 days'"))
     assert standing(school).qwk_drop is None
+
+
+def test_items_are_retrained_by_command_with_a_history_file(school: School, scorefold: CommandLine) -> None:
+    school.serve("ice")
+    school.read(school.hand_in("ice", 60))
+    names = {
+        "BACKBONE__NAME": school.settings.backbone.name,
+        "ARTIFACTS__URL": school.settings.artifact_url(),
+    }
+    scorefold.set(**names)
+    path = school.town.folder / "old.jsonl"
+    rows = [{"item_id": "ice", "text": f"heat {number}", "score": number % 3} for number in range(40)]
+    path.write_text("\n".join(map(json.dumps, [*rows, {"item_id": "ice", "text": "x", "score": 7.5}])))
+    arguments = ["ice", "--history", path, "--epochs", 1, "--period", "w1"]
+    done = scorefold("retrain", *arguments, "--json")
+    assert done.code == 0, done.err
+    assert "line 41" in done.err
+    told = json.loads(done.out)
+    assert (told["retrained"][0]["trigger"], told["busy"]) == ("manual", [])
+    assert run_of(school, "ice", "w1")["data"]["num_history"] == 40
+    shown = scorefold("models", "show", told["retrained"][0]["scorer_id"])
+    assert "manual" in shown.out
+    assert "nothing was due" in scorefold("retrain", *arguments).out
+    assert scorefold("retrain").code == 1
+    assert scorefold("retrain", "--due", "ice").code == 1
