@@ -40,6 +40,7 @@ _STEPS = (
            'the water goes up into the air because the sun warms it ' || n, sha256(n::text::bytea),
            sha256(n::text::bytea), now() - make_interval(days => :batches - (n * :batches / (:num + 1))::int)
     FROM generate_series(1, :num) n JOIN keys k ON k.place = 1 + n % greatest(:num / 20, 2)
+    ORDER BY n
     """,
     """
     INSERT INTO ingest.work (submission_id, item_id, state, finished_at)

@@ -239,6 +239,14 @@ def test_moodle_dashes_tries_and_random_questions(tmp_path):
     ]
 
 
+def test_a_dash_in_the_last_try_takes_back_no_answer_of_an_earlier_one(tmp_path):
+    first, last = list(MOODLE_EN[4]), list(MOODLE_EN[5])
+    last[9] = "-"
+    rows = read(write(tmp_path, sheet([MOODLE_EN[0], first, last])), expect="moodle")
+    assert [row[3:] for row in accepted(rows)] == [(1, "first try"), (2, "")]
+    assert [row[2][0] for row in accepted(rows)] == ["1", "2"]
+
+
 def test_moodle_in_german_by_slot_with_the_older_names_of_columns(tmp_path):
     content = [
         [

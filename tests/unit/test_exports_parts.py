@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ("x<y and y>z & more", "x<y and y>z & more"),
         ("if a <b and c> d", "if a <b and c> d"),
         ("AT&T; R&D", "AT&T; R&D"),
+        ("x<y>z and List<String>", "x<y>z and List<String>"),
         ("<p>one</p>\r\n<p>two<br/>three</p>", "one\ntwo\nthree"),
         ("<P CLASS=\"a b\">one <SPAN style='x'>word</SPAN></P>", "one word"),
         ("a&nbsp;b &lt;c&gt; &#8211; &amp;amp;", "a b <c> – &amp;"),
