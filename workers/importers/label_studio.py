@@ -28,6 +28,8 @@ _ONLY_TRAIT = "score"
 def is_export(path: Path) -> bool:
     """Whether a file begins as an array, after blanks and a mark."""
     try:
+        if not path.is_file():  # opening a pipe waits for whoever writes into it
+            return False
         with path.open("rb") as stream:
             return stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
     except OSError:
@@ -60,6 +62,8 @@ def _tasks(path: Path) -> list[dict[str, Any]]:
         raise InvalidInputError(f"{path}: cannot be read: {type(error).__name__}") from error
     except json.JSONDecodeError as error:
         raise InvalidInputError(f"{path}: line {error.lineno}: {error.msg}") from error
+    except ValueError as error:
+        raise InvalidInputError(f"{path}: a number has too many digits") from error
     if not all(isinstance(task, dict) and isinstance(task.get("annotations"), list) for task in tasks):
         raise InvalidInputError(
             f"{path}: an array, but not of tasks with annotations; choose JSON, not JSON-MIN, in Label Studio"
