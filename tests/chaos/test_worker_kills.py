@@ -75,6 +75,7 @@ def test_flushall_is_repaired_from_the_ledger(town: Deployment, broker_url: str)
     assert town.faults() == []
 
 
+@pytest.mark.long
 def test_a_worker_frozen_past_its_lease_writes_nothing_when_it_wakes(town: Deployment) -> None:
     frozen = town.start_worker()
     town.run("submit", str(town.write_answers("night.jsonl", 2000)))
@@ -92,6 +93,7 @@ def test_a_worker_frozen_past_its_lease_writes_nothing_when_it_wakes(town: Deplo
     assert town.faults() == []
 
 
+@pytest.mark.long
 def test_a_run_of_random_kills_ends_with_exact_counts(town: Deployment) -> None:
     dice = random.Random(20260101)
     workers = [town.start_worker(), town.start_worker()]
