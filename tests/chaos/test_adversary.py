@@ -11,7 +11,7 @@ from tests.chaos.adversary import run
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def test_nothing_is_lost_or_doubled_while_everything_breaks(tmp_path: Path) -> None:
