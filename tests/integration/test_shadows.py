@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def town(tmp_path: Path, database_url: str, broker_url: str) -> Iterator[Deployment]:
     made = Deployment.create(
-        tmp_path, database_url=database_url, broker_url=broker_url, SCOREFOLD_WORKER__MAX_IDS_PER_MESSAGE=64
+        tmp_path, database_url=database_url, broker_url=broker_url, SCOREFOLD_WORKER__MAX_IDS_PER_MESSAGE=16
     )
     yield made
     made.close()
@@ -73,12 +73,12 @@ def test_promotions_while_batches_are_in_hand_tear_none(town: Deployment) -> Non
     (first,) = [one.scorer_id for one in _serving(town) if (one.item_id, one.role) == ("many", "champion")]
     second = shadow(town, "many", seed=72)
     town.start_worker()
-    town.run("submit", str(town.write_answers("night.jsonl", 4000)))
+    town.run("submit", str(town.write_answers("night.jsonl", 16_000)))
     done = "SELECT count(*) FROM ingest.work WHERE state = 'done'"
     for step in range(1, 7):
         town.wait_until(done, at_least=step * 200, timeout_s=120)
         promote(town, (first, second)[step % 2])
-    assert town.count(done) < 4000, "all was over before the last promotion"
+    assert town.count(done) < 16_000, "all was over before the last promotion"
     town.wait_until_settled(timeout_s=240)
     assert town.faults() == []
     assert (
