@@ -12,7 +12,7 @@ from sqlalchemy import text
 from db import aliases, retraining, runs
 from scoring.errors import InvalidInputError, StoreUnavailableError
 from scoring.types import LabelledAnswer
-from tests.schoolhouse import QUICK, School, policy
+from tests.schoolhouse import QUICK, School, policy, settings_for
 from workers.dueness import standings
 from workers.lessons import History
 from workers.nightly import RETRAIN
@@ -252,7 +252,9 @@ def test_an_item_in_other_hands_is_left_alone(school: School) -> None:
     assert school.town.count("SELECT count(*) FROM model.training_run") == 1
 
 
-def test_a_lost_lease_concludes_nothing(school: School) -> None:
+def test_a_lost_lease_concludes_nothing(school: School, database_url: str) -> None:
+    # So long a lease is not renewed before the end: only the last transaction can notice.
+    school.settings = settings_for(school.town.folder, database_url, lease_s=3600.0)
     champion = school.serve("ice")
     school.read(school.hand_in("ice", 150))
     taken = []
