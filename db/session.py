@@ -13,15 +13,19 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-def make_engine(url: str, *, pool_size: int = 5, statement_timeout_s: int | None = 60) -> Engine:
+def make_engine(
+    url: str, *, pool_size: int = 5, statement_timeout_s: int | None = 60, idle_timeout_s: float = 120.0
+) -> Engine:
     """Open a pool of connections; nothing is sent until the first use.
 
     Args:
         url: `postgresql+psycopg://...`; TLS settings (`sslmode`, `sslrootcert`) pass through.
         pool_size: connections kept open, one for each thread that talks to Postgres.
         statement_timeout_s: a statement that takes longer is ended by the server; None for no limit.
+        idle_timeout_s: a transaction in which nothing happens for longer is ended by the server, so that a
+            frozen process does not keep its rows locked.
     """
-    timeouts = "-c lock_timeout=30s -c idle_in_transaction_session_timeout=120s"
+    timeouts = f"-c lock_timeout=30s -c idle_in_transaction_session_timeout={round(1000 * idle_timeout_s)}ms"
     if statement_timeout_s is not None:
         timeouts += f" -c statement_timeout={statement_timeout_s}s"
     return create_engine(

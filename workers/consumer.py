@@ -101,6 +101,16 @@ def lease_policy(settings: Settings) -> LeasePolicy:
     )
 
 
+def open_ledger(settings: Settings) -> Database:
+    """A worker's connections; frozen in the middle of a transaction, it loses its rows with its lease."""
+    return make_engine(
+        database_url(settings),
+        # A thread each for the tasks, the repairs, the leases, the stream and the gate, and one to spare.
+        pool_size=settings.worker.num_task_threads + 5,
+        idle_timeout_s=settings.worker.lease_s,
+    )
+
+
 def run_worker(settings: Settings, engine: Engine, *, shards: Sequence[int] | None = None) -> int:
     """Serve until told to stop; returns the exit code.
 
@@ -109,8 +119,7 @@ def run_worker(settings: Settings, engine: Engine, *, shards: Sequence[int] | No
         engine: a loaded engine; scorers are brought in from the registry.
         shards: queues to listen to; all by default. Correctness never depends on it.
     """
-    # A thread each for the tasks, the repairs, the leases, the stream and the gate, and one to spare.
-    database = make_engine(database_url(settings), pool_size=settings.worker.num_task_threads + 5)
+    database = open_ledger(settings)
     publisher = BrokerPublisher(make_app(settings), settings)
     gate = Gate(database, publisher.put_back)
     station = _assemble(settings, database, publisher, gate, engine)

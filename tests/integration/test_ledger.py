@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,7 +13,11 @@ from sqlalchemy import text
 from db import ledger, registry
 from db.ledger import LeasePolicy
 from db.session import make_engine
+from scoring.errors import DatabaseUnavailableError
 from tests import rows
+from workers.consumer import open_ledger
+from workers.settings import load_settings
+from workers.writer import database_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,6 +143,32 @@ def test_attempts_count_at_claim_and_only_lonely_ones_lead_to_quarantine(
         row = connection.execute(text("SELECT * FROM ingest.quarantine")).one()
     assert (row.submission_id, row.door, row.reason) == (victim[0], "worker", "worker_vanished")
     assert states(database) == {"quarantined": 1, "ready": 9}
+
+
+def test_a_worker_frozen_before_its_commit_loses_its_rows_with_its_lease(
+    database: Engine, ids: list[int], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCOREFOLD_DATABASE__URL", database_url)
+    monkeypatch.setenv("SCOREFOLD_WORKER__LEASE_S", "1")
+    frozen = open_ledger(load_settings())
+
+    def claim_and_freeze() -> None:
+        with database_errors(), frozen.begin() as connection:
+            assert len(ledger.claim(connection, ids, worker="frozen", policy=POLICY)) == len(ids)
+            assert num_claimed(database, ids) == 0, "its rows are locked while it has time left"
+            deadline = time.monotonic() + 20
+            while (num_taken := num_claimed(database, ids)) == 0 and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert num_taken == len(ids)
+
+    with pytest.raises(DatabaseUnavailableError):
+        claim_and_freeze()
+    frozen.dispose()
+
+
+def num_claimed(database: Engine, ids: list[int]) -> int:
+    with database.begin() as connection:
+        return len(ledger.claim(connection, ids, worker="another", policy=POLICY))
 
 
 def test_fresh_claims_leave_suspects_out(database: Engine, ids: list[int]) -> None:
