@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Pooling = Literal["mean", "cls"]
+#: What training moves beside the head: a LoRA adapter, every weight of a copy of the encoder, or nothing.
+Method = Literal["lora", "full", "head"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +29,9 @@ class LoraShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
-    """Fine-tuning of one item's adapter and head on a frozen backbone."""
+    """Fine-tuning of one item: the defaults are the recipe for adapter and head; see `recipe` for others."""
 
+    method: Method = "lora"
     lora: LoraShape = field(default_factory=LoraShape)
     #: How many layers, from the last one down, carry the adapter; None for all. What lies below them runs
     #: once in training, not once an epoch.
@@ -37,8 +40,13 @@ class TrainingConfig:
     max_tokens: int = 128
     max_epochs: int = 6
     patience: int = 2
+    #: Few answers make few steps an epoch: where `max_epochs` give fewer than this, both it and `patience`
+    #: are stretched in proportion.
+    min_steps: int = 300
     batch_size: int = 16
     adapter_lr: float = 1e-3
+    #: Rate of the encoder's own weights, where they are trained at all.
+    encoder_lr: float = 5e-5
     head_lr: float = 3e-3
     head_dropout: float = 0.1
     weight_decay: float = 0.01
@@ -50,6 +58,20 @@ class TrainingConfig:
     review_risk: float = 0.05
     review_certainty: float = 0.9
     seed: int = 20260101
+
+    def limited(self, max_epochs: int | None) -> TrainingConfig:
+        """The same recipe with this limit alone, however few steps it makes; None changes nothing."""
+        return self if max_epochs is None else replace(self, max_epochs=max_epochs, min_steps=0)
+
+
+def recipe(method: Method) -> TrainingConfig:
+    """The defaults of a method: where it parts from the adapter's, it does so by what was measured."""
+    if method == "full":
+        return TrainingConfig(method="full", max_epochs=10, head_lr=1e-3)
+    if method == "head":
+        # A step costs next to nothing, since the features never change.
+        return TrainingConfig(method="head", max_epochs=60, patience=6, head_lr=1e-2, min_steps=3000)
+    return TrainingConfig()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

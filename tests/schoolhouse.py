@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 TOLD_BY = "heat"
 QUICK = TrainingConfig(
     max_epochs=12,
+    min_steps=0,
     max_tokens=32,
     num_adapted_layers=None,
     lora=LoraShape(rank=4, alpha=8.0),

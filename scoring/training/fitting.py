@@ -36,6 +36,33 @@ class Epoch:
     validation_loss: float
 
 
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How long a network may train on so many answers.
+
+    Attributes:
+        num_batches: steps in an epoch
+        max_epochs: as configured, or as many as `min_steps` takes
+        patience: epochs without improvement that end it, stretched as `max_epochs` is
+    """
+
+    num_batches: int
+    max_epochs: int
+    patience: int
+
+    @classmethod
+    def of(cls, num_answers: int, config: TrainingConfig) -> Course:
+        """The course for a train fold of this size."""
+        num_batches = math.ceil(num_answers / config.batch_size)
+        max_epochs = max(config.max_epochs, math.ceil(config.min_steps / num_batches))
+        return cls(num_batches, max_epochs, round(config.patience * max_epochs / config.max_epochs))
+
+    @property
+    def num_steps(self) -> int:
+        """Steps from the first to the last epoch, if nothing ends it early."""
+        return self.num_batches * self.max_epochs
+
+
 def fit(
     network: ItemNetwork,
     *,
@@ -45,15 +72,15 @@ def fit(
     config: TrainingConfig,
     progress: Callable[[Epoch], None],
 ) -> list[Epoch]:
-    """Train adapter and head; the network is left in its best state.
+    """Train whatever the network's method moves; the network is left in its best state.
 
     The loss is the cross-entropy of each trait's softmax, summed over traits, plus
-    `frobenius_penalty * (||A||_F^2 + ||B||_F^2)` (Latif and Zhai, 2025). AdamW with a rate for the adapter
-    and one for the head, linear warm-up and decay, gradients clipped to `max_grad_norm`. Training stops once
-    the validation loss has not improved for `patience` epochs.
+    `frobenius_penalty * (||A||_F^2 + ||B||_F^2)` (Latif and Zhai, 2025). AdamW with a rate for the body and
+    one for the head, linear warm-up and decay, gradients clipped to `max_grad_norm`. Training stops once the
+    validation loss has not improved for `patience` epochs (see `Course` for items of few answers).
 
     Args:
-        network: adapter and head, freshly initialised.
+        network: freshly initialised.
         train: the answers to learn from.
         validation: the answers that decide when to stop.
         num_levels: width of each trait's softmax group [num_traits]
@@ -64,18 +91,21 @@ def fit(
         the epochs that were run
     """
     rng = np.random.default_rng(config.seed)
+    course = Course.of(len(train), config)
     inputs, validation_inputs = network.inputs(train.token_ids), network.inputs(validation.token_ids)
-    descent = _Descent(network, inputs=inputs, levels=train.levels, num_levels=num_levels, config=config)
+    descent = _Descent(
+        network, inputs=inputs, levels=train.levels, num_levels=num_levels, course=course, config=config
+    )
     epochs: list[Epoch] = []
     best_state = network.trained_state()
-    for number in range(1, config.max_epochs + 1):
+    for number in range(1, course.max_epochs + 1):
         train_loss = descent.epoch(shuffled_batches(inputs.lengths(), config.batch_size, rng=rng))
         validation_loss = mean_loss(network.predict(validation_inputs), validation.levels, num_levels)
-        epochs.append(Epoch(number, config.max_epochs, train_loss, validation_loss))
+        epochs.append(Epoch(number, course.max_epochs, train_loss, validation_loss))
         progress(epochs[-1])
         if best_epoch(epochs) == number:
             best_state = network.trained_state()
-        elif number - best_epoch(epochs) >= config.patience:
+        elif number - best_epoch(epochs) >= course.patience:
             break
     network.restore(best_state)
     return epochs
@@ -101,16 +131,18 @@ class _Descent:
         inputs: Inputs,
         levels: NDArray[np.int64],
         num_levels: Sequence[int],
+        course: Course,
         config: TrainingConfig,
     ) -> None:
         self._network = network
+        self._device = network.head.weight.device
         self._inputs = inputs
         self._levels = levels
         self._num_levels = num_levels
         self._config = config
-        self._adapter, self._trained = network.adapter_parameters(), network.trained_parameters()
+        self._penalised, self._trained = network.penalised_parameters(), network.trained_parameters()
         self._optimizer = _optimizer(network, config)
-        self._scheduler = _scheduler(self._optimizer, math.ceil(len(levels) / config.batch_size), config)
+        self._scheduler = _scheduler(self._optimizer, course.num_steps, config)
 
     def epoch(self, batches: Sequence[NDArray[np.int64]]) -> float:
         """One step a batch; mean cross-entropy per answer, before each step."""
@@ -118,10 +150,12 @@ class _Descent:
         return sum(self._step(batch) * len(batch) for batch in batches) / len(self._levels)
 
     def _step(self, batch: NDArray[np.int64]) -> float:
-        logits = self._network(self._inputs, batch)
+        # Half precision pays on a GPU only; losses and what the optimizer keeps stay in fp32.
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+            logits = self._network(self._inputs, batch).float()
         levels = torch.from_numpy(self._levels[batch]).to(logits.device)
         loss = _loss(logits, levels, self._num_levels)
-        penalty = torch.stack([weight.square().sum() for weight in self._adapter]).sum()
+        penalty = sum((weight.square().sum() for weight in self._penalised), start=torch.zeros_like(loss))
         self._optimizer.zero_grad()
         (loss + self._config.frobenius_penalty * penalty).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._trained, self._config.max_grad_norm)
@@ -136,18 +170,18 @@ def _loss(logits: Tensor, levels: Tensor, num_levels: Sequence[int]) -> Tensor:
 
 
 def _optimizer(network: ItemNetwork, config: TrainingConfig) -> torch.optim.AdamW:
+    body_lr = config.encoder_lr if config.method == "full" else config.adapter_lr
     groups = [
-        {"params": network.adapter_parameters(), "lr": config.adapter_lr},
+        {"params": network.body_parameters(), "lr": body_lr},
         {"params": list(network.head.parameters()), "lr": config.head_lr},
     ]
-    return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+    return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=config.weight_decay)
 
 
 def _scheduler(
-    optimizer: torch.optim.Optimizer, num_batches: int, config: TrainingConfig
+    optimizer: torch.optim.Optimizer, num_steps: int, config: TrainingConfig
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """Rates rise over the first `warmup_share` of all steps and fall to zero at the last one."""
-    num_steps = num_batches * config.max_epochs
     num_warmup = max(1, round(config.warmup_share * num_steps))
 
     def factor(step: int) -> float:

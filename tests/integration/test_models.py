@@ -172,7 +172,7 @@ def test_a_scorer_trained_on_a_real_encoder_opens_to_equal_logits(place: Place) 
         LabelledAnswer(f"r{n}", f"{told} {n}", {"score": n % 3, "cause": n % 2})
         for n, told in enumerate(answers()[:150])
     ]
-    config = TrainingConfig(max_epochs=2, num_adapted_layers=1, max_tokens=40)
+    config = TrainingConfig(max_epochs=2, min_steps=0, num_adapted_layers=1, max_tokens=40)
     trained = train_item(item, labelled, backbone=backbone, store=store, config=config)
     with town.database.begin() as connection:
         traits = tuple(registry.TraitRecord(trait.name, trait.num_levels) for trait in item.traits)

@@ -21,7 +21,9 @@ from scoring.training.golden import GOLDEN_TEXTS
 from scoring.types import ItemId, ItemSpec, LabelledAnswer, Trait
 from tests.unit.tiny_encoders import WORDS, store_folder, write_encoder
 
-QUICK = TrainingConfig(max_epochs=3, max_tokens=32, num_adapted_layers=1, lora=LoraShape(rank=2, alpha=4.0))
+QUICK = TrainingConfig(
+    max_epochs=3, min_steps=0, max_tokens=32, num_adapted_layers=1, lora=LoraShape(rank=2, alpha=4.0)
+)
 HOLISTIC = ItemSpec(ItemId("ice"), "Why does ice melt?", "en", (Trait("score", 3),))
 ANALYTIC = ItemSpec(ItemId("sun"), "Why?", "en", (Trait("warmth", 2), Trait("light", 2), Trait("depth", 3)))
 
@@ -60,7 +62,7 @@ def fingerprint(backbone):
 
 
 def test_training_learns_and_improves_on_chance(backbone, store):
-    config = TrainingConfig(max_epochs=8, max_tokens=32, patience=8, adapter_lr=5e-3, head_lr=1e-2)
+    config = TrainingConfig(max_epochs=8, max_tokens=32, min_steps=0, patience=8, adapter_lr=5e-3, head_lr=1e-2)
     losses = []
     report = train_item(
         HOLISTIC, made_up(300), backbone=backbone, store=store, config=config, progress=losses.append

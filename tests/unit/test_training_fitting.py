@@ -11,10 +11,12 @@ from scoring.backbone import Backbone
 from scoring.config import LoraShape, TrainingConfig
 from scoring.training.examples import Examples
 from scoring.training.fitting import best_epoch, fit, mean_loss
-from scoring.training.network import ItemNetwork
+from scoring.training.adapted import AdaptedNetwork
 from tests.unit.tiny_encoders import WORDS, write_encoder
 
-CONFIG = TrainingConfig(max_epochs=8, patience=3, lora=LoraShape(rank=2, alpha=4.0), num_adapted_layers=1)
+CONFIG = TrainingConfig(
+    max_epochs=8, patience=3, min_steps=0, lora=LoraShape(rank=2, alpha=4.0), num_adapted_layers=1
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def examples(backbone, num_answers, *, seed):
 
 def run(backbone, config):
     torch.manual_seed(0)
-    network = ItemNetwork(backbone, 5, config=config)
+    network = AdaptedNetwork(backbone, 5, config=config)
     train, validation = examples(backbone, 60, seed=1), examples(backbone, 30, seed=2)
     epochs = fit(
         network, train=train, validation=validation, num_levels=[2, 3], config=config, progress=lambda _: None
@@ -64,7 +66,7 @@ def test_the_penalty_shrinks_the_adapter(backbone):
     for penalty in (0.0, 10.0):
         config = replace(CONFIG, frobenius_penalty=penalty, adapter_lr=1e-2, max_epochs=1, batch_size=2)
         network, _, _ = run(backbone, config)
-        norms.append(sum(weight.detach().square().sum().item() for weight in network.adapter_parameters()))
+        norms.append(sum(weight.detach().square().sum().item() for weight in network.body_parameters()))
     assert norms[1] < 0.5 * norms[0]
 
 
@@ -72,9 +74,9 @@ def test_the_penalty_shrinks_the_adapter(backbone):
 def test_adapter_and_head_have_rates_of_their_own(backbone, adapter_lr, head_lr, moved):
     config = replace(CONFIG, adapter_lr=adapter_lr, head_lr=head_lr, weight_decay=0.0, max_epochs=1)
     torch.manual_seed(0)
-    fresh = ItemNetwork(backbone, 5, config=config)
+    fresh = AdaptedNetwork(backbone, 5, config=config)
     network, _, _ = run(backbone, config)
-    pairs = zip(fresh.adapter_parameters(), network.adapter_parameters(), strict=True)
+    pairs = zip(fresh.body_parameters(), network.body_parameters(), strict=True)
     assert any(not torch.equal(before, after) for before, after in pairs) == (moved == "adapter")
     assert (not torch.equal(fresh.head.weight, network.head.weight)) == (moved == "head")
 
@@ -83,7 +85,7 @@ def test_no_step_is_longer_than_the_clip_allows(backbone):
     """With gradients clipped to nothing, only weight decay could move a weight, and it is off."""
     config = replace(CONFIG, max_grad_norm=0.0, weight_decay=0.0)
     torch.manual_seed(0)
-    fresh = ItemNetwork(backbone, 5, config=config)
+    fresh = AdaptedNetwork(backbone, 5, config=config)
     network, _, _ = run(backbone, config)
     for before, after in zip(fresh.trained_parameters(), network.trained_parameters(), strict=True):
         assert torch.equal(before, after)

@@ -11,7 +11,7 @@ from scoring.config import LoraShape, TrainingConfig
 from scoring.errors import InvalidInputError
 from scoring.training.batches import padded, shuffled_batches, sorted_batches
 from scoring.training.layers import LowerLayers, UpperLayers
-from scoring.training.network import ItemNetwork
+from scoring.training.adapted import AdaptedNetwork
 from tests.unit.tiny_encoders import write_encoder
 
 TEXTS = ["ice melts", "the sun warms the ice because light moves energy", "no", "", "a circuit is open"]
@@ -46,10 +46,10 @@ def test_stored_states_depend_neither_on_padding_nor_on_order(backbone):
 
 def test_only_adapter_and_head_are_trained(tmp_path):
     backbone = Backbone.load(write_encoder(tmp_path))
-    network = ItemNetwork(backbone, 3, config=replace(CONFIG, num_adapted_layers=1))
+    network = AdaptedNetwork(backbone, 3, config=replace(CONFIG, num_adapted_layers=1))
     shared = {tensor.data_ptr() for tensor in backbone.model.state_dict().values()}
     trained = network.trained_parameters()
-    assert [p for p in network.parameters() if p.requires_grad] == trained
+    assert {id(p) for p in network.parameters() if p.requires_grad} == {id(p) for p in trained}
     assert not shared & {p.data_ptr() for p in trained}
     frozen = [p for p in network.parameters() if not p.requires_grad]
     assert {p.data_ptr() for p in frozen} <= shared
@@ -58,7 +58,7 @@ def test_only_adapter_and_head_are_trained(tmp_path):
 def test_a_fresh_adapter_changes_nothing(tmp_path):
     """PEFT starts with B = 0: the network is the bare encoder and a head."""
     backbone = Backbone.load(write_encoder(tmp_path))
-    network = ItemNetwork(backbone, 3, config=CONFIG)
+    network = AdaptedNetwork(backbone, 3, config=CONFIG)
     token_ids = backbone.encode(TEXTS, 32)
     for ids, logits in zip(token_ids, network.predict(network.inputs(token_ids)), strict=True):
         states = backbone.model(input_ids=torch.tensor([ids])).last_hidden_state[0]
@@ -67,7 +67,7 @@ def test_a_fresh_adapter_changes_nothing(tmp_path):
 
 def test_cls_pooling_takes_the_first_token(tmp_path):
     backbone = Backbone.load(write_encoder(tmp_path))
-    network = ItemNetwork(backbone, 3, config=replace(CONFIG, pooling="cls"))
+    network = AdaptedNetwork(backbone, 3, config=replace(CONFIG, pooling="cls"))
     token_ids = backbone.encode(TEXTS, 32)
     for ids, logits in zip(token_ids, network.predict(network.inputs(token_ids)), strict=True):
         first = backbone.model(input_ids=torch.tensor([ids])).last_hidden_state[0, 0]
@@ -84,7 +84,7 @@ def test_cls_pooling_takes_the_first_token(tmp_path):
 def test_shapes_that_fit_no_encoder_are_refused(tmp_path, config, message):
     backbone = Backbone.load(write_encoder(tmp_path))
     with pytest.raises(InvalidInputError, match=message):
-        ItemNetwork(backbone, 3, config=config)
+        AdaptedNetwork(backbone, 3, config=config)
 
 
 def test_batches_hold_every_answer_once_and_are_of_about_equal_length():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -81,12 +80,11 @@ def retrain(
         if not rules.retraining.automatic:
             skip_retraining(database, period)
             return
-    config = TrainingConfig()
     retrainer = Retrainer(
         database,
         settings,
         rules,
-        config=replace(config, max_epochs=epochs or config.max_epochs),
+        config=TrainingConfig().limited(epochs),
         history=None if history is None else _history(database, settings, history, source, parse_only(only)),
         num_threads=threads,
     )
