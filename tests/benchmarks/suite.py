@@ -21,8 +21,8 @@ _LANGUAGES = {"uk-mind-20": "en", "saf-de": "de", "beetle": "en"}
 def suite(folder: Path) -> list[tuple[ItemSpec, list[LabelledAnswer]]]:
     """All items of uk-mind-20 and saf-de, and the items of beetle with the most answers, with their folds."""
     found = []
-    for name in _LANGUAGES:
-        items = _items(folder / f"{name}.jsonl", _LANGUAGES[name])
+    for name, language in _LANGUAGES.items():
+        items = _items(folder / f"{name}.jsonl", language)
         if name == "beetle":
             items = sorted(items, key=lambda item: -len(item[1]))[:NUM_BEETLE]
         found += sorted(items, key=lambda item: item[0].item_id)

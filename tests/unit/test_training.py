@@ -62,7 +62,9 @@ def fingerprint(backbone):
 
 
 def test_training_learns_and_improves_on_chance(backbone, store):
-    config = TrainingConfig(max_epochs=8, max_tokens=32, min_steps=0, patience=8, adapter_lr=5e-3, head_lr=1e-2)
+    config = TrainingConfig(
+        max_epochs=8, max_tokens=32, min_steps=0, patience=8, adapter_lr=5e-3, head_lr=1e-2
+    )
     losses = []
     report = train_item(
         HOLISTIC, made_up(300), backbone=backbone, store=store, config=config, progress=losses.append

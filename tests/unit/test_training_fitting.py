@@ -9,9 +9,9 @@ import torch
 
 from scoring.backbone import Backbone
 from scoring.config import LoraShape, TrainingConfig
+from scoring.training.adapted import AdaptedNetwork
 from scoring.training.examples import Examples
 from scoring.training.fitting import best_epoch, fit, mean_loss
-from scoring.training.adapted import AdaptedNetwork
 from tests.unit.tiny_encoders import WORDS, write_encoder
 
 CONFIG = TrainingConfig(

@@ -9,9 +9,9 @@ import torch
 from scoring.backbone import Backbone
 from scoring.config import LoraShape, TrainingConfig
 from scoring.errors import InvalidInputError
+from scoring.training.adapted import AdaptedNetwork
 from scoring.training.batches import padded, shuffled_batches, sorted_batches
 from scoring.training.layers import LowerLayers, UpperLayers
-from scoring.training.adapted import AdaptedNetwork
 from tests.unit.tiny_encoders import write_encoder
 
 TEXTS = ["ice melts", "the sun warms the ice because light moves energy", "no", "", "a circuit is open"]
