@@ -34,6 +34,11 @@ _MARKED_FOLDERS = {"integration": "integration", "chaos": "chaos", "benchmarks":
 _BROKER_DB = 15
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--short` for benchmarks that take an hour or more."""
+    parser.addoption("--short", action="store_true", help="benchmarks: a version that takes minutes")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Keep pytest-alembic from binding its own tests to this file: we import those that we want."""
     config.option.pytest_alembic_tests_path = "migrations/env.py"

@@ -1,0 +1,116 @@
+"""One item trained by one method: agreement, megabytes and CPU seconds, kept in a folder once measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from scoring.artifacts import ArtifactStore
+from scoring.training.examples import data_digest
+from scoring.training.finetuning import fit_item
+from scoring.training.storing import store_network
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from scoring.backbone import Backbone
+    from scoring.config import TrainingConfig
+    from scoring.training.finetuning import FittedItem
+    from scoring.types import ItemSpec, LabelledAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of one item and method.
+
+    Attributes:
+        qwk, accuracy, macro_f1: on the test fold
+        num_test: answers in it
+        num_human_levels: levels that people gave there; with one alone no kappa means anything
+        num_bytes: what the item needs beside the shared backbone
+        cpu_s: CPU time of training, calibration and measurement
+        num_epochs: epochs that were run
+        logits: of the test answers, so that a decision can be fitted anew without training
+        human: levels of the test answers
+        validation_logits, validation_human: the same of the validation fold
+    """
+
+    item_id: str
+    method: str
+    qwk: float
+    accuracy: float
+    macro_f1: float
+    num_test: int
+    num_human_levels: int
+    num_bytes: int
+    cpu_s: float
+    num_epochs: int
+    logits: list[list[float]]
+    human: list[int]
+    validation_logits: list[list[float]]
+    validation_human: list[int]
+
+
+class Trials:
+    """Trials measured so far; a finished one is read from its file, also after a kill."""
+
+    def __init__(self, folder: Path, backbone: Backbone) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._backbone = backbone
+
+    def of(self, item: ItemSpec, answers: Sequence[LabelledAnswer], config: TrainingConfig) -> Trial:
+        """Train and measure, unless that has been done by this recipe, on these answers and this backbone."""
+        identity = [asdict(config), self._backbone.revision, data_digest(answers)]
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        path = self._folder / f"{item.item_id}-{config.method}-{digest}.json"
+        if path.exists():
+            return Trial(**json.loads(path.read_text()))
+        trial = self._measured(item, answers, config)
+        unfinished = path.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(asdict(trial)))
+        unfinished.replace(path)
+        return trial
+
+    def _measured(self, item: ItemSpec, answers: Sequence[LabelledAnswer], config: TrainingConfig) -> Trial:
+        started = time.process_time()
+        fitted = fit_item(item, answers, backbone=self._backbone, config=config)
+        cpu_s = time.process_time() - started
+        network, (agreement,) = fitted.network, fitted.metrics
+        test, validation = fitted.data.test, fitted.data.validation
+        return Trial(
+            item_id=item.item_id,
+            method=config.method,
+            qwk=agreement.qwk,
+            accuracy=agreement.accuracy,
+            macro_f1=agreement.macro_f1,
+            num_test=len(test),
+            num_human_levels=len(set(test.levels[:, 0].tolist())),
+            num_bytes=self._num_bytes(fitted),
+            cpu_s=cpu_s,
+            num_epochs=len(fitted.epochs),
+            logits=network.predict(network.inputs(test.token_ids)).tolist(),
+            human=test.levels[:, 0].tolist(),
+            validation_logits=network.predict(network.inputs(validation.token_ids)).tolist(),
+            validation_human=validation.levels[:, 0].tolist(),
+        )
+
+    def _num_bytes(self, fitted: FittedItem) -> int:
+        """A whole encoder by its tensors, a scorer by its files in a store, cards and manifests included."""
+        if fitted.config.method == "full":
+            return sum(tensor.nbytes for tensor in fitted.network.trained_parameters())
+        store = ArtifactStore(self._folder / "artifacts")
+        keys = store_network(
+            fitted.network,
+            fitted.item,
+            decisions=fitted.decisions,
+            lineage=fitted.lineage,
+            backbone=self._backbone,
+            store=store,
+            config=fitted.config,
+        )
+        return sum(store.num_bytes(key) for key in keys)
