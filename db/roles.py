@@ -66,6 +66,10 @@ BI = Role(
         ("SELECT", "grader.agreement_by_week"),
         ("SELECT", "grader.level_shares"),
         ("SELECT", "grader.condition_codes"),
+        ("SELECT", "grader.merges"),
+        ("SELECT", "grader.merge_items"),
+        ("SELECT", "grader.merge_changes"),
+        ("SELECT", "grader.distances"),
     ),
 )
 PRIVACY = Role(

@@ -67,3 +67,41 @@ def _score(connection: Connection, scorer_id: int, role: str, item_id: str, *, s
     connection.execute(
         text(_SCORES), {"scorer_id": scorer_id, "role": role, "item_id": item_id, "shift": shift}
     )
+
+
+def propose_a_merge(connection: Connection) -> int:
+    """A proposal over both items, in which `puddle` would get its present shadow; returns its number."""
+    run = connection.execute(
+        text("""
+            INSERT INTO model.gw_run (period, trigger, state) VALUES ('n1', 'manual', 'done')
+            RETURNING gw_run_id
+        """)
+    ).scalar_one()
+    number = connection.execute(
+        text("""
+            INSERT INTO model.merge_proposal (gw_run_id, kind, items, criterion, method, distance,
+                distance_rank, num_pairs, num_extractors_saved, num_bytes_before, num_bytes_after, verdict)
+            VALUES (:run, 'merge', '{puddle,ramp}', 'gw', 'joint', 0.05, 1, 1, 1, 2000, 1000, 'pass')
+            RETURNING merge_proposal_id
+        """),
+        {"run": run},
+    ).scalar_one()
+    connection.execute(
+        text("""
+            INSERT INTO model.merge_member (merge_proposal_id, item_id, scorer_before, scorer_after,
+                num_answers, qwk_before, qwk_after, verdict)
+            SELECT :number, a.item_id, a.scorer_id,
+                   (SELECT max(s.scorer_id) FROM model.scorer s WHERE s.item_id = a.item_id), 200, 0.8,
+                   0.8 - CASE a.item_id WHEN 'puddle' THEN 0.02 ELSE 0.01 END, 'pass'
+            FROM model.alias a WHERE a.alias = 'champion'
+        """),
+        {"number": number},
+    )
+    connection.execute(
+        text("""
+            INSERT INTO model.merge_event (merge_proposal_id, actor, state, reason)
+            VALUES (:number, 'nightly', 'proposed', 'near each other')
+        """),
+        {"number": number},
+    )
+    return int(number)

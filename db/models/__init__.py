@@ -1,6 +1,17 @@
 """All tables, one file a schema. SQLModel does not validate them: borders do, and CHECKs repeat the rules."""
 
 from db.models.ingest import BatchRow, LeaseRow, QuarantineRow, RejectRow, SubmissionRow, WorkRow
+from db.models.merge import (
+    GwCloudRow,
+    GwCloudSubmissionRow,
+    GwDistanceRow,
+    GwRunCloudRow,
+    GwRunRow,
+    MergeEventRow,
+    MergeMemberRow,
+    MergePinRow,
+    MergeProposalRow,
+)
 from db.models.model import (
     AliasRow,
     EpochRow,
@@ -22,10 +33,19 @@ __all__ = [
     "BatchRow",
     "EpochRow",
     "ExtractorRow",
+    "GwCloudRow",
+    "GwCloudSubmissionRow",
+    "GwDistanceRow",
+    "GwRunCloudRow",
+    "GwRunRow",
     "HumanScoreRow",
     "ItemRow",
     "LeaseRow",
     "MachineScoreRow",
+    "MergeEventRow",
+    "MergeMemberRow",
+    "MergePinRow",
+    "MergeProposalRow",
     "QuarantineRow",
     "ReadRequestRow",
     "RejectRow",

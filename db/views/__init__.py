@@ -16,6 +16,7 @@ from sqlalchemy.exc import ProgrammingError
 from db.views.agreement import AGREEMENT, AGREEMENT_BY_WEEK, PAIRS
 from db.views.batches import BATCHES, REJECTS
 from db.views.distribution import CONDITION_CODES, LEVEL_SHARES
+from db.views.merges import DISTANCES, MERGE_CHANGES, MERGE_ITEMS, MERGES
 from db.views.reading import HUMAN_SCORES, READ_QUEUE
 from db.views.scorers import SCORERS, SHADOW_CHANGES
 from db.views.scores import SCORE_ORIGINS, SCORES
@@ -40,6 +41,10 @@ VIEWS = (
     HUMAN_SCORES,
     SCORERS,
     SHADOW_CHANGES,
+    MERGES,
+    MERGE_ITEMS,
+    MERGE_CHANGES,
+    DISTANCES,
 )
 
 

@@ -47,7 +47,7 @@ def ask(connection: Connection, number: int) -> list[dict[str, Any]]:
 
 
 def test_every_question_is_one_select_on_one_view() -> None:
-    assert list(QUESTIONS) == list(range(1, 10))
+    assert list(QUESTIONS) == list(range(1, 11))
     for statement in QUESTIONS.values():
         assert statement.count(";") == 1
         assert len(re.findall(r"\b(?:FROM|JOIN) grader\.\w+", statement)) == 1
@@ -142,6 +142,20 @@ def test_9_what_the_shadow_would_change(ledger: Connection) -> None:
     (change,) = ask(ledger, 9)
     assert (change["item_id"], change["num_answers"], change["share_changed"]) == ("puddle", 100, 1.0)
     assert change["num_new_zeros"] == change["num_changed_by_two"] == len(range(2, 201, 6))
+
+
+def test_10_which_merges_are_pending(ledger: Connection) -> None:
+    assert ask(ledger, 10) == []
+    number = graded.propose_a_merge(ledger)
+    (pending,) = ask(ledger, 10)
+    assert (pending["merge_proposal_id"], pending["state"]) == (number, "proposed")
+    assert pending["items"] == ["puddle", "ramp"]
+    assert pending["qwk_change"] == pytest.approx(-0.015)
+    assert pending["worst_qwk_change"] == pytest.approx(-0.02)
+    changes = ledger.execute(text("SELECT item_id, num_answers, share_changed FROM grader.merge_changes"))
+    assert changes.all() == [("puddle", 100, 1.0)]
+    ledger.execute(text("UPDATE model.merge_proposal SET state = 'rejected'"))
+    assert ask(ledger, 10) == []
 
 
 PURPOSES = ("first", "read_behind", "second", "adjudication", "appeal")
