@@ -1,15 +1,15 @@
-"""TLS in front of the plain servers of the tests: Redis over TLS from the first byte, Postgres after asking."""
+"""TLS in front of the tests' plain servers: from the first byte for Redis, after asking for Postgres."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import struct
 import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
 
 #: What a Postgres client sends to ask for TLS: the length 8 and the code 80877103 (protocol 3, "SSLRequest").
