@@ -168,3 +168,24 @@ class TrainingReport:
     metrics: tuple[TraitMetrics, ...] = field(default=())
     #: What a person should know about the data, one sentence each.
     warnings: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineReport:
+    """How well a whole encoder of one item's own does; nothing of it is stored."""
+
+    item_id: ItemId
+    backbone: str
+    backbone_revision: str
+    #: What it would take to keep it: every weight of encoder and head.
+    num_bytes: int
+    num_train: int
+    num_validation: int
+    num_test: int
+    num_epochs: int
+    seed: int
+    seconds: float
+    #: Metrics on the test fold; empty when it holds no answer.
+    metrics: tuple[TraitMetrics, ...] = field(default=())
+    #: What a person should know about the data, one sentence each.
+    warnings: tuple[str, ...] = field(default=())

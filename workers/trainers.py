@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from scoring.backbone import Backbone
     from scoring.config import TrainingConfig
     from scoring.training.fitting import Epoch
-    from scoring.types import ItemSpec, LabelledAnswer, TrainingReport
+    from scoring.types import BaselineReport, ItemSpec, LabelledAnswer, TrainingReport
 
-    Told = Callable[[str, int], None]
+    Told = Callable[[str, int, int], None]
+    #: What goes from a training process to its parent: item, epochs done, epochs at most; None ends it.
+    News = SimpleQueue[tuple[str, int, int] | None]
+    Trained = TrainingReport | BaselineReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,11 @@ class Workshop:
 class _Tools:
     backbone: Backbone
     store: ArtifactStore
-    told: SimpleQueue[tuple[str, int] | None]
+    told: News
 
 
 #: Set once in each training process: by the pool's initializer, and with the first job.
-_told: SimpleQueue[tuple[str, int] | None] | None = None
+_told: News | None = None
 _tools: _Tools | None = None
 
 
@@ -68,21 +71,21 @@ def default_num_processes(num_items: int) -> int:
 
 def train_all(
     jobs: Sequence[TrainingJob], workshop: Workshop, *, num_processes: int, progress: Told | None = None
-) -> Iterator[tuple[TrainingJob, TrainingReport | PermanentError]]:
+) -> Iterator[tuple[TrainingJob, Trained | PermanentError]]:
     """Train every job; yields each outcome as it comes, so that it can be registered at once.
 
     Args:
         jobs: one an item.
         workshop: backbone and store.
         num_processes: processes to train in.
-        progress: told (item, epochs done) after each epoch.
+        progress: told (item, epochs done, epochs at most) after each epoch.
 
     Raises:
         TransientError: a training process was ended from outside.
         ScorefoldError: what is wrong for all items alike, such as a backbone that cannot be loaded.
     """
     context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads and CUDA's context
-    told: SimpleQueue[tuple[str, int] | None] = context.SimpleQueue()
+    told: News = context.SimpleQueue()
     with (
         _passing_on(told, progress),
         ProcessPoolExecutor(num_processes, context, initializer=_set_up, initargs=(told,)) as pool,
@@ -95,7 +98,7 @@ def train_all(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _outcome(done: Future[TrainingReport]) -> TrainingReport | PermanentError:
+def _outcome(done: Future[Trained]) -> Trained | PermanentError:
     try:
         return done.result()
     except PermanentError as error:
@@ -120,19 +123,23 @@ def _passing_on(told: SimpleQueue[Any], progress: Told | None) -> Iterator[None]
         thread.join(timeout=5.0)
 
 
-def _set_up(told: SimpleQueue[tuple[str, int] | None]) -> None:
+def _set_up(told: News) -> None:
     global _told  # noqa: PLW0603 (the pool's initializer has no other place to leave it)
     _told = told
 
 
-def _train(job: TrainingJob, workshop: Workshop) -> TrainingReport:
-    from scoring.training.finetuning import train_item
+def _train(job: TrainingJob, workshop: Workshop) -> Trained:
+    from scoring.training.finetuning import measure_baseline, train_item
 
     tools = _open(workshop)
 
     def told(epoch: Epoch) -> None:
-        tools.told.put((job.item.item_id, epoch.number))
+        tools.told.put((job.item.item_id, epoch.number, epoch.max_epochs))
 
+    if job.config.method == "full":
+        return measure_baseline(
+            job.item, job.answers, backbone=tools.backbone, config=job.config, progress=told
+        )
     return train_item(
         job.item,
         job.answers,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from db import registry
 from scoring.errors import FatalError, InvalidInputError, PermanentError, TransientError
+from scoring.types import BaselineReport
+from workers.courses import Courses
 from workers.importers import answers, files
 from workers.importers.answers import LabelledRow
 from workers.roster import spec_of
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from scoring.config import TrainingConfig
     from scoring.types import LabelledAnswer, TrainingReport
     from workers.settings import Settings
+    from workers.trainers import Trained
 
 log = get_logger("training")
 
@@ -42,10 +45,10 @@ class TrainingData:
 
 @dataclass(frozen=True, slots=True)
 class TrainedItem:
-    """One item's outcome: a scorer, or the reason why there is none."""
+    """One item's outcome: a scorer, a baseline's figures, or the reason why there is neither."""
 
     item_id: str
-    report: TrainingReport | None
+    report: Trained | None
     scorer_id: int | None
     is_champion: bool
     error: str | None
@@ -117,23 +120,18 @@ def train_items(
         TrainingJob(spec_of(items[item_id]), data.answers[item_id], config)
         for item_id in sorted(data.answers)
     ]
-    runs: dict[str, int] = {job.item.item_id: _begin(database, job, data) for job in jobs}
+    # A baseline is measured and let go: there is nothing to register, and no run to tell of.
+    runs: dict[str, int] = {
+        job.item.item_id: _begin(database, job, data) for job in jobs if config.method != "full"
+    }
     workshop = Workshop(settings.backbone.name, settings.engine.device, settings.artifact_url())
     processes = num_processes or default_num_processes(len(jobs))
-    done: dict[str, int] = dict.fromkeys(map(str, runs), 0)
-
-    def told(item_id: str, epoch: int) -> None:
-        done[item_id] = max(epoch, done[item_id])
-        progress(sum(done.values()), len(jobs) * config.max_epochs)
-
+    courses = Courses([job.item.item_id for job in jobs], config.max_epochs, progress)
     try:
-        for job, outcome in train_all(jobs, workshop, num_processes=processes, progress=told):
-            run = runs.pop(job.item.item_id)
-            told(job.item.item_id, config.max_epochs)
-            if isinstance(outcome, PermanentError):
-                yield _failed(database, job, run, outcome)
-            else:
-                yield _register(database, outcome, run, promote=promote)
+        for job, outcome in train_all(jobs, workshop, num_processes=processes, progress=courses.told):
+            courses.ended(job.item.item_id)
+            run = runs.pop(job.item.item_id, None)
+            yield _settled(database, job, run, outcome, promote=promote)
     except (TransientError, FatalError) as error:
         with database_errors(), database.begin() as connection:
             for run in runs.values():
@@ -141,10 +139,23 @@ def train_items(
         raise
 
 
-def _failed(database: Database, job: TrainingJob, run: int, error: PermanentError) -> TrainedItem:
-    with database_errors(), database.begin() as connection:
-        registry.fail_training(connection, run, str(error))
-    return TrainedItem(job.item.item_id, None, None, is_champion=False, error=str(error))
+def _settled(
+    database: Database,
+    job: TrainingJob,
+    run: int | None,
+    outcome: Trained | PermanentError,
+    *,
+    promote: bool | None,
+) -> TrainedItem:
+    item_id = job.item.item_id
+    if isinstance(outcome, PermanentError):
+        if run is not None:
+            with database_errors(), database.begin() as connection:
+                registry.fail_training(connection, run, str(outcome))
+        return TrainedItem(item_id, None, None, is_champion=False, error=str(outcome))
+    if run is None or isinstance(outcome, BaselineReport):
+        return TrainedItem(item_id, outcome, None, is_champion=False, error=None)
+    return _register(database, outcome, run, promote=promote)
 
 
 def _begin(database: Database, job: TrainingJob, data: TrainingData) -> int:

@@ -23,7 +23,7 @@ from scoring.training.examples import check_answers, check_folds, data_digest, e
 from scoring.training.fitting import best_epoch, fit
 from scoring.training.folds import part
 from scoring.training.storing import store_network
-from scoring.types import TrainingReport
+from scoring.types import BaselineReport, TrainingReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -121,6 +121,44 @@ def train_item(
         alpha=config.lora.alpha,
         target_modules=fitted.network.lora_shape(config.lora).target_modules,
         extractor_num_bytes=store.num_bytes(extractor),
+        num_train=len(fitted.data.train),
+        num_validation=len(fitted.data.validation),
+        num_test=len(fitted.data.test),
+        num_epochs=len(fitted.epochs),
+        seed=config.seed,
+        seconds=time.monotonic() - started,
+        metrics=fitted.metrics,
+        warnings=fitted.warnings,
+    )
+
+
+def measure_baseline(
+    item: ItemSpec,
+    answers: Sequence[LabelledAnswer],
+    *,
+    backbone: Backbone,
+    config: TrainingConfig,
+    progress: Callable[[Epoch], None] | None = None,
+) -> BaselineReport:
+    """Train a whole encoder for one item, measure it and let it go: what adapters are held against.
+
+    Args:
+        item: the traits to score and their levels.
+        answers: human-scored answers; folds as in `scoring.training.folds.part`.
+        backbone: the encoder to start from; left exactly as it is.
+        config: a recipe of method "full".
+        progress: called after every epoch.
+
+    Raises:
+        InvalidInputError: the answers cannot train this item; the message says which and why.
+    """
+    started = time.monotonic()
+    fitted = fit_item(item, answers, backbone=backbone, config=config, progress=progress)
+    return BaselineReport(
+        item_id=item.item_id,
+        backbone=backbone.name,
+        backbone_revision=backbone.revision,
+        num_bytes=sum(tensor.nbytes for tensor in fitted.network.trained_parameters()),
         num_train=len(fitted.data.train),
         num_validation=len(fitted.data.validation),
         num_test=len(fitted.data.test),

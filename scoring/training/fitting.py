@@ -175,7 +175,8 @@ def _optimizer(network: ItemNetwork, config: TrainingConfig) -> torch.optim.Adam
         {"params": network.body_parameters(), "lr": body_lr},
         {"params": list(network.head.parameters()), "lr": config.head_lr},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=config.weight_decay)
+    moved = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(moved, weight_decay=config.weight_decay, fused=True)
 
 
 def _scheduler(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scoring.config import Method  # noqa: TC001 (typer reads it while the program runs)
 from workers.cli.main import app, parse_only
 from workers.cli.printing import print_json, print_table, progress_bar, remark, say
 
@@ -27,6 +28,13 @@ def train(
             help="make the new scorers champions, or not; by default only where there is none",
         ),
     ] = None,
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="lora: an adapter and a head; head: a head alone on the backbone as it is; full: a whole "
+            "encoder for each item, which is measured as a baseline and neither stored nor served"
+        ),
+    ] = "lora",
     epochs: Annotated[int | None, typer.Option(min=1, help="passes over the answers at most")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="seed of all draws")] = None,
     processes: Annotated[
@@ -36,13 +44,13 @@ def train(
 ) -> None:
     """Train scorers on human-scored answers.
 
-    Fine-tunes an adapter and a head for each item, and registers the scorers. Rows have item_id, text
-    and score (or scores by trait); a `fold` column (train, validation, test) is
-    kept to, else 80/10/10 is drawn so that equal answers never fall on two sides.
+    Fine-tunes an adapter and a head for each item (or by another --method), and registers the scorers. Rows
+    have item_id, text and score (or scores by trait); a `fold` column (train, validation, test) is kept to,
+    else 80/10/10 is drawn so that equal answers never fall on two sides.
     """
     from db import registry
     from db.session import make_engine
-    from scoring.config import TrainingConfig
+    from scoring.config import recipe
     from workers.places import database_url
     from workers.settings import load_settings
     from workers.training import read_training_data, train_items
@@ -55,10 +63,8 @@ def train(
     data = read_training_data(file, items, settings, only=parse_only(only), wanted=item or ())
     for row in data.rejected[:20]:
         remark(f"{file}: line {row.line}: {row.detail} ({row.reason})", style="yellow")
-    config = TrainingConfig()
-    config = replace(
-        config, max_epochs=epochs or config.max_epochs, seed=config.seed if seed is None else seed
-    )
+    config = recipe(method).limited(epochs)
+    config = config if seed is None else replace(config, seed=seed)
     trained: list[TrainedItem] = []
     with progress_bar(unit="epochs") as bar:
         total = bar.add_task(f"training {len(data.answers)} items", total=None)
@@ -77,6 +83,12 @@ def train(
     raise typer.Exit(3 if data.rejected or any(one.error for one in trained) else 0)
 
 
+def _role(one: TrainedItem) -> str:
+    if one.scorer_id is None:
+        return "baseline"
+    return "champion" if one.is_champion else "registered"
+
+
 def _show(trained: list[TrainedItem], *, as_json: bool) -> None:
     if as_json:
         print_json(trained)
@@ -85,7 +97,7 @@ def _show(trained: list[TrainedItem], *, as_json: bool) -> None:
     for one in trained:
         if one.report is None:
             continue
-        report, role = one.report, "champion" if one.is_champion else "registered"
+        report, role = one.report, _role(one)
         rows.extend(
             (
                 one.item_id,
