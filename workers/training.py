@@ -6,10 +6,11 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from db import registry
+from db import aliases, registry
 from scoring.errors import FatalError, InvalidInputError, PermanentError, TransientError
 from scoring.types import BaselineReport
 from workers.courses import Courses
+from workers.earlier import identity, left_by
 from workers.importers import answers, files
 from workers.importers.answers import LabelledRow
 from workers.roster import spec_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from sqlalchemy import Connection
     from sqlalchemy import Engine as Database
 
     from db.intake import RejectedRow
@@ -52,6 +54,26 @@ class TrainedItem:
     scorer_id: int | None
     is_champion: bool
     error: str | None
+    #: Whether an earlier training of the same answers by the same recipe had left the scorer already.
+    was_there: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What whoever asks for a training wants beside the recipe.
+
+    Attributes:
+        promote: make the new scorers champions; None does so only for items that have none
+        again: train also what the same answers and recipe have trained before
+        num_processes: training processes; one a core by default
+    """
+
+    promote: bool | None = None
+    again: bool = False
+    num_processes: int | None = None
+
+
+_NO_WISHES = Wishes()
 
 
 def read_training_data(
@@ -93,8 +115,7 @@ def train_items(
     settings: Settings,
     *,
     config: TrainingConfig,
-    promote: bool | None = None,
-    num_processes: int | None = None,
+    wishes: Wishes = _NO_WISHES,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Iterator[TrainedItem]:
     """Train every item of the data and register its scorer as soon as it is there.
@@ -104,8 +125,7 @@ def train_items(
         data: human-scored answers by item.
         settings: backbone and artifact store.
         config: the recipe.
-        promote: make the new scorers champions; None does so only for items that have none.
-        num_processes: training processes; one a core by default.
+        wishes: what to do with what comes of it, what to leave out, how many processes to train in.
         progress: told (epochs done, epochs at most) over all items; an item that stops early counts in full.
 
     Yields:
@@ -116,22 +136,28 @@ def train_items(
     """
     with database_errors(), database.connect() as connection:
         items = registry.load_items(connection)
-    jobs = [
-        TrainingJob(spec_of(items[item_id]), data.answers[item_id], config)
-        for item_id in sorted(data.answers)
-    ]
+    jobs = []
+    for item_id in sorted(data.answers):
+        job = TrainingJob(spec_of(items[item_id]), data.answers[item_id], config)
+        left = None if wishes.again else left_by(database, job, settings)
+        if left is None:
+            jobs.append(job)
+        else:
+            yield _kept(database, *left, wishes=wishes)
+    if not jobs:
+        return
     # A baseline is measured and let go: there is nothing to register, and no run to tell of.
     runs: dict[str, int] = {
         job.item.item_id: _begin(database, job, data) for job in jobs if config.method != "full"
     }
     workshop = Workshop(settings.backbone.name, settings.engine.device, settings.artifact_url())
-    processes = num_processes or default_num_processes(len(jobs))
+    processes = wishes.num_processes or default_num_processes(len(jobs))
     courses = Courses([job.item.item_id for job in jobs], config.max_epochs, progress)
     try:
         for job, outcome in train_all(jobs, workshop, num_processes=processes, progress=courses.told):
             courses.ended(job.item.item_id)
             run = runs.pop(job.item.item_id, None)
-            yield _settled(database, job, run, outcome, promote=promote)
+            yield _settled(database, job, run, outcome, wishes=wishes)
     except (TransientError, FatalError) as error:
         with database_errors(), database.begin() as connection:
             for run in runs.values():
@@ -145,7 +171,7 @@ def _settled(
     run: int | None,
     outcome: Trained | PermanentError,
     *,
-    promote: bool | None,
+    wishes: Wishes,
 ) -> TrainedItem:
     item_id = job.item.item_id
     if isinstance(outcome, PermanentError):
@@ -155,18 +181,19 @@ def _settled(
         return TrainedItem(item_id, None, None, is_champion=False, error=str(outcome))
     if run is None or isinstance(outcome, BaselineReport):
         return TrainedItem(item_id, outcome, None, is_champion=False, error=None)
-    return _register(database, outcome, run, promote=promote)
+    return _register(database, outcome, run, wishes=wishes)
 
 
 def _begin(database: Database, job: TrainingJob, data: TrainingData) -> int:
     about = {"file": data.file_name, "sha256": data.file_sha256, "num_answers": len(job.answers)}
+    about |= identity(job)
     with database_errors(), database.begin() as connection:
         return registry.start_training(
             connection, job.item.item_id, trigger="manual", config=asdict(job.config), data=about
         )
 
 
-def _register(database: Database, report: TrainingReport, run: int, *, promote: bool | None) -> TrainedItem:
+def _register(database: Database, report: TrainingReport, run: int, *, wishes: Wishes) -> TrainedItem:
     record = registry.ScorerRecord(
         item_id=report.item_id,
         scorer_key=report.scorer_key,
@@ -183,9 +210,25 @@ def _register(database: Database, report: TrainingReport, run: int, *, promote: 
     )
     with database_errors(), database.begin() as connection:
         scorer_id = registry.register_scorer(connection, record)
-        has_champion = registry.has_champion(connection, report.item_id)
-        crowned = promote if promote is not None else not has_champion
-        if crowned:
-            registry.promote(connection, [scorer_id], actor="train", reason=f"training run {run}")
+        crowned = _crown(connection, report.item_id, scorer_id, wishes, reason=f"training run {run}")
     log.info("item_trained", item=report.item_id, scorer=scorer_id, champion=crowned)
     return TrainedItem(report.item_id, report, scorer_id, is_champion=crowned, error=None)
+
+
+def _kept(database: Database, scorer_id: int, report: TrainingReport, *, wishes: Wishes) -> TrainedItem:
+    with database_errors(), database.begin() as connection:
+        champion = aliases.aliases_of(connection, [report.item_id])[report.item_id].get("champion")
+        crowned = champion == scorer_id or _crown(
+            connection, report.item_id, scorer_id, wishes, reason="trained before"
+        )
+    log.info("item_kept", item=report.item_id, scorer=scorer_id, champion=crowned)
+    return TrainedItem(report.item_id, report, scorer_id, is_champion=crowned, error=None, was_there=True)
+
+
+def _crown(connection: Connection, item_id: str, scorer_id: int, wishes: Wishes, *, reason: str) -> bool:
+    crowned = wishes.promote
+    if crowned is None:
+        crowned = not registry.has_champion(connection, item_id)
+    if crowned:
+        registry.promote(connection, [scorer_id], actor="train", reason=reason)
+    return crowned

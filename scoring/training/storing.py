@@ -1,16 +1,19 @@
-"""A trained network as artifacts: extractor, scorer, golden rows and where they came from.
+"""A trained network as artifacts and back: extractor, scorer, golden rows and where they came from.
 
 Knows the store's forms; knows no data and no loop.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from scoring.artifacts import ExtractorArtifact, ScorerArtifact
+from scoring.errors import CorruptArtifactError
 from scoring.training.golden import GOLDEN_TEXTS
+from scoring.types import TrainingReport, TraitMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,3 +67,42 @@ def store_network(
         lineage=lineage,
     )
     return extractor, store.write_scorer(scorer)
+
+
+def stored_report(store: ArtifactStore, key: ScorerKey) -> TrainingReport:
+    """The report of the training that left this scorer, from what it says about its own making.
+
+    Raises:
+        CorruptArtifactError: scorer or extractor are missing or damaged.
+        StoreUnavailableError: the store does not answer.
+    """
+    scorer = store.read_scorer(key)
+    extractor = store.read_extractor(scorer.extractor)
+    told = scorer.lineage
+    try:
+        metrics = tuple(TraitMetrics(**_with_nan(figures)) for figures in told["metrics"])
+        return TrainingReport(
+            item_id=scorer.item.item_id,
+            scorer_key=key,
+            extractor_key=scorer.extractor,
+            backbone=scorer.backbone,
+            backbone_revision=scorer.backbone_revision,
+            rank=extractor.lora.rank,
+            alpha=extractor.lora.alpha,
+            target_modules=extractor.lora.target_modules,
+            extractor_num_bytes=store.num_bytes(scorer.extractor),
+            num_train=told["num_train"],
+            num_validation=told["num_validation"],
+            num_test=told["num_test"],
+            num_epochs=len(told["epochs"]),
+            seed=told["config"]["seed"],
+            seconds=0.0,
+            metrics=metrics,
+            warnings=tuple(told["warnings"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise CorruptArtifactError(f"scorer {key[:12]}: its lineage is no training's ({error!r})") from error
+
+
+def _with_nan(figures: dict[str, Any]) -> dict[str, Any]:
+    return {name: math.nan if value is None else value for name, value in figures.items()}

@@ -35,6 +35,9 @@ def train(
             "encoder for each item, which is measured as a baseline and neither stored nor served"
         ),
     ] = "lora",
+    again: Annotated[
+        bool, typer.Option("--again", help="train also what the same answers and recipe have trained before")
+    ] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="passes over the answers at most")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="seed of all draws")] = None,
     processes: Annotated[
@@ -53,7 +56,7 @@ def train(
     from scoring.config import recipe
     from workers.places import database_url
     from workers.settings import load_settings
-    from workers.training import read_training_data, train_items
+    from workers.training import Wishes, read_training_data, train_items
     from workers.writer import database_errors
 
     settings = load_settings()
@@ -74,8 +77,7 @@ def train(
                 data,
                 settings,
                 config=config,
-                promote=promote,
-                num_processes=processes,
+                wishes=Wishes(promote, again, processes),
                 progress=lambda done, epochs: bar.update(total, completed=done, total=epochs),
             )
         )
@@ -86,6 +88,8 @@ def train(
 def _role(one: TrainedItem) -> str:
     if one.scorer_id is None:
         return "baseline"
+    if one.was_there:
+        return "champion, from before" if one.is_champion else "from before"
     return "champion" if one.is_champion else "registered"
 
 

@@ -1,0 +1,54 @@
+"""What has been trained already: the scorer that a finished run left, by what the run was given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+def finished(
+    connection: Connection, item_id: str, *, config: dict[str, Any], data: dict[str, Any], revision: str
+) -> tuple[int, str] | None:
+    """The newest scorer that was trained by this recipe, from this data, on this backbone.
+
+    Args:
+        connection: an open transaction.
+        item_id: whose scorer.
+        config: the whole recipe, equal in every value.
+        data: what the run was given; a run that told more of its data counts too.
+        revision: sha256 of the backbone's content.
+
+    Returns:
+        number and key of the scorer, or none
+    """
+    statement = text("""
+        SELECT s.scorer_id, s.scorer_key
+        FROM model.training_run r
+        JOIN model.scorer s ON s.item_id = r.item_id AND s.training_run_id = r.training_run_id
+        JOIN model.extractor x USING (extractor_id)
+        WHERE r.item_id = :item_id AND r.state = 'done' AND r.config = :config AND r.data @> :data
+          AND x.backbone_revision = :revision
+        ORDER BY s.scorer_id DESC LIMIT 1
+    """).bindparams(bindparam("config", type_=JSONB), bindparam("data", type_=JSONB))
+    values = {"item_id": item_id, "config": config, "data": data, "revision": revision}
+    row = connection.execute(statement, values).first()
+    return None if row is None else (int(row.scorer_id), str(row.scorer_key))
+
+
+def end_stale(connection: Connection, item_id: str, *, config: dict[str, Any], data: dict[str, Any]) -> None:
+    """Close runs by hand of the same recipe and data that never ended: their process was killed.
+
+    One that is still at work concludes its row nevertheless.
+    """
+    statement = text("""
+        UPDATE model.training_run
+        SET state = 'failed', error = 'ended from outside; trained again', finished_at = now()
+        WHERE item_id = :item_id AND state = 'running' AND period IS NULL AND trigger = 'manual'
+          AND config = :config AND data @> :data
+    """).bindparams(bindparam("config", type_=JSONB), bindparam("data", type_=JSONB))
+    connection.execute(statement, {"item_id": item_id, "config": config, "data": data})
