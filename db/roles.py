@@ -41,6 +41,9 @@ WORKER = Role(
         ("SELECT, INSERT", "pii.student"),
         ("SELECT", "score.*"),
         ("INSERT", "score.machine_score"),
+        # At night it draws answers for people to read, and writes the morning's page.
+        ("INSERT", "score.read_request"),
+        ("SELECT", "grader.*"),
         ("SELECT", "model.*"),
         ("SELECT, INSERT, UPDATE", "ops.*"),
         ("SELECT", "public.alembic_version"),
@@ -64,6 +67,7 @@ BI = Role(
         ("SELECT", "grader.batches"),
         ("SELECT", "grader.agreement"),
         ("SELECT", "grader.agreement_by_week"),
+        ("SELECT", "grader.cross_tables"),
         ("SELECT", "grader.level_shares"),
         ("SELECT", "grader.condition_codes"),
         ("SELECT", "grader.merges"),

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from sqlalchemy import text
 
 from db import outgoing
 from scoring.errors import InvalidInputError
+from workers.replacing import replaced
 from workers.spreadsheets import write_rows
 from workers.writer import database_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
+    from pathlib import Path
     from typing import Any
 
     from sqlalchemy import Engine as Database
@@ -60,10 +58,10 @@ def export_scores(
             except outgoing.CursorError as error:
                 raise InvalidInputError(f"{cursor}: {error}") from error
         rows = outgoing.outgoing_scores(connection, replace(wanted, since=since))
-        with _replaced(path) as stream:
+        with replaced(path) as stream:
             num_rows = _write(stream, rows, wanted, file_format)
     if cursor is not None:
-        with _replaced(cursor) as stream:
+        with replaced(cursor) as stream:
             stream.write(f"{following}\n")
     return num_rows
 
@@ -93,19 +91,3 @@ def _read_cursor(path: Path) -> int | None:
     if not content.isdigit() or len(content) > 18:
         raise InvalidInputError(f"{path}: holds no cursor; delete it to export everything once")
     return int(content)
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[TextIO]:
-    """A new file that takes the place of `path` at the end of the block, if the block ends well."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-                yield stream
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InvalidInputError(f"{path}: cannot be written: {error.strerror}") from error

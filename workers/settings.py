@@ -98,6 +98,21 @@ class IntakeSettings(_Section):
     )
 
 
+class ReadsSettings(_Section):
+    """Which answers people are asked to read behind the machine, every night."""
+
+    share: float = Field(0.05, ge=0, le=1, description="of the answers nobody has read, drawn each night")
+    seed: int = Field(0, description="another seed draws another sample")
+
+
+class ReportSettings(_Section):
+    """Where the morning's page goes."""
+
+    folder: Path | None = Field(
+        None, description="folder of the morning's page; default: reports/ in the home folder"
+    )
+
+
 class TelemetrySettings(_Section):
     """What is told, and how."""
 
@@ -133,11 +148,17 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     worker: WorkerSettings = WorkerSettings()
     intake: IntakeSettings = IntakeSettings()
+    reads: ReadsSettings = ReadsSettings()
+    report: ReportSettings = ReportSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     def artifact_url(self) -> str:
         """The artifact store's URL; a plain folder in the home folder by default."""
         return self.artifacts.url or str(self.home.path.resolve() / "artifacts")
+
+    def report_folder(self) -> Path:
+        """Where the morning's page goes; a folder in the home folder by default."""
+        return self.report.folder or self.home.path / "reports"
 
 
 def load_settings() -> Settings:

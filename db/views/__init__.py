@@ -13,7 +13,7 @@ from psycopg.errors import InvalidTableDefinition
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
-from db.views.agreement import AGREEMENT, AGREEMENT_BY_WEEK, PAIRS
+from db.views.agreement import AGREEMENT, AGREEMENT_BY_WEEK, CROSS_TABLES, PAIRS
 from db.views.batches import BATCHES, REJECTS
 from db.views.distribution import CONDITION_CODES, LEVEL_SHARES
 from db.views.merges import DISTANCES, MERGE_CHANGES, MERGE_ITEMS, MERGES
@@ -35,6 +35,7 @@ VIEWS = (
     AGREEMENT,
     AGREEMENT_BY_WEEK,
     PAIRS,
+    CROSS_TABLES,
     LEVEL_SHARES,
     CONDITION_CODES,
     READ_QUEUE,

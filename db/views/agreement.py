@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from db.views.scores import STRONGEST_FIRST
 from db.views.view import View
 
 #: Quadratic weighted kappa in closed form, population moments; equal to the discrete one.
@@ -99,5 +100,43 @@ PAIRS = View(
         "purpose": "appeal, adjudication, second, read_behind or first",
         "rater": "who read it",
         "read_at": "when it was read",
+    },
+)
+
+CROSS_TABLES = View(
+    name="cross_tables",
+    comment=(
+        "Per item, trait and present champion or shadow: how often it gave one level where people gave which."
+        " Answers that it learned from are left out; of several human reads the one that counts is taken."
+    ),
+    select=f"""
+        SELECT a.item_id, m.trait, a.alias, a.scorer_id, t.num_levels, m.level AS machine_level,
+               h.level AS human_level, count(*) AS num_answers
+        FROM model.alias a
+        JOIN model.scorer c USING (scorer_id)
+        JOIN score.machine_score m USING (scorer_id)
+        JOIN (
+            SELECT DISTINCT ON (r.submission_id, r.trait) r.submission_id, r.trait, r.level
+            FROM score.human_score r WHERE r.purpose <> 'training'
+            ORDER BY r.submission_id, r.trait, array_position({STRONGEST_FIRST}, r.purpose),
+                     r.human_score_id DESC
+        ) h ON h.submission_id = m.submission_id AND h.trait = m.trait
+        JOIN model.trait t ON t.item_id = a.item_id AND t.trait = m.trait
+        WHERE a.alias IN ('champion', 'shadow') AND m.level IS NOT NULL AND h.level IS NOT NULL
+          AND NOT EXISTS (
+              SELECT FROM model.training_run_submission u
+              WHERE u.training_run_id = c.training_run_id AND u.submission_id = m.submission_id
+                AND u.fold <> 'test')
+        GROUP BY a.item_id, m.trait, a.alias, a.scorer_id, t.num_levels, m.level, h.level
+    """,
+    columns={
+        "item_id": "the question",
+        "trait": "the thing scored",
+        "alias": "champion or shadow, at present",
+        "scorer_id": "the scorer compared",
+        "num_levels": "how many levels the trait has, from 0",
+        "machine_level": "the scorer's level",
+        "human_level": "the level by the human read that counts",
+        "num_answers": "answers with just these two levels",
     },
 )

@@ -36,6 +36,7 @@ _ROOMS = (
     "watch",
     "export",
     "reads",
+    "report",
     "privacy",
     "models",
     "evaluate",

@@ -1,0 +1,46 @@
+"""Files that are whole or not there at all: written aside, then put in place in one step."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from scoring.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[TextIO]:
+    """A new file that takes the place of `path` at the end of the block, if the block ends well.
+
+    Raises:
+        InvalidInputError: the file cannot be written.
+    """
+    try:
+        with written_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
+    except OSError as error:
+        raise InvalidInputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """The name of an empty file beside `path`, which takes its place if the block ends well.
+
+    Raises:
+        OSError: it cannot be made, or not put in place.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    aside = Path(name)
+    try:
+        yield aside
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
