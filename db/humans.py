@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from db.copying import copy_rows
 from db.intake import RejectedRow
 
 if TYPE_CHECKING:
@@ -19,15 +20,18 @@ if TYPE_CHECKING:
 class HumanRow:
     """One person's level for one trait; `trait` None means the item's only trait.
 
-    `rater` None means whoever the file as a whole is from.
+    `response_id` None means the answer that this student of the source gave to this item. `rater` None means
+    whoever the file as a whole is from.
     """
 
     line: int
-    response_id: str
+    response_id: str | None
     attempt: int
     trait: str | None
     level: int
     rater: str | None = None
+    student_id: str | None = None
+    item_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,32 @@ class HumanReport:
 
 _INCOMING = """
 CREATE TEMPORARY TABLE incoming_human (
-    line int NOT NULL, response_id text, attempt int, trait text, level int, rater text, reason text,
-    detail text,
-    submission_id bigint, is_new boolean NOT NULL DEFAULT false
+    line int NOT NULL, response_id text, student_id text, item_id text, attempt int, trait text, level int,
+    rater text, reason text, detail text, submission_id bigint
 ) ON COMMIT DROP
+"""
+
+_COPY = """
+COPY incoming_human (line, response_id, student_id, item_id, attempt, trait, level, rater, reason, detail)
+FROM STDIN
+"""
+
+# The names under which the ledger keeps what a source knows by student and item.
+_NAMES = """
+UPDATE incoming_human i
+SET response_id = k.response_id, reason = CASE WHEN k.num > 1 THEN 'ambiguous' END,
+    detail = CASE WHEN k.num > 1 THEN format('%s answers of this student to item %s, attempt %s; give the'
+                                             ' response_id of the one that is meant', k.num, i.item_id,
+                                             i.attempt) END
+FROM (
+    SELECT p.source_student_id, s.item_id, s.attempt, min(s.response_id) AS response_id, count(*) AS num
+    FROM (SELECT DISTINCT student_id FROM incoming_human WHERE reason IS NULL AND response_id IS NULL) w
+    JOIN pii.student p ON p.source = :source AND p.source_student_id = w.student_id
+    JOIN ingest.submission s USING (student_key)
+    GROUP BY p.source_student_id, s.item_id, s.attempt
+) k
+WHERE i.reason IS NULL AND i.response_id IS NULL AND k.source_student_id = i.student_id
+  AND k.item_id = i.item_id AND k.attempt = i.attempt
 """
 
 _MATCH = """
@@ -70,7 +96,10 @@ _JUDGE = """
 UPDATE incoming_human SET
     reason = CASE WHEN submission_id IS NULL THEN 'unknown_submission' ELSE reason END,
     detail = CASE WHEN submission_id IS NULL
-                  THEN format('no submission with response %s attempt %s', response_id, attempt)
+                  THEN CASE WHEN response_id IS NULL
+                            THEN format('no answer of this student to item %s, attempt %s', item_id, attempt)
+                            ELSE format('no submission with response %s attempt %s', response_id, attempt)
+                       END
                   ELSE format('response %s attempt %s, trait %s, level %s', response_id, attempt, trait,
                               level)
              END
@@ -122,8 +151,9 @@ def accept_human_scores(
     A score that the same rater has given before with another level is reported, never overwritten.
     """
     connection.execute(text(_INCOMING))
-    _copy(connection, rows, rater)
+    copy_rows(connection, _COPY, (_columns(row, rater) for row in rows))
     scope = {"source": source, "purpose": purpose}
+    connection.execute(text(_NAMES), scope)
     connection.execute(text(_MATCH), scope)
     connection.execute(text(_JUDGE))
     connection.execute(text(_TWICE))
@@ -132,22 +162,21 @@ def accept_human_scores(
     return _report(connection, num_new=num_new, max_examples=max_examples)
 
 
-def _copy(connection: Connection, rows: Iterable[HumanRow | RejectedRow], rater: str) -> None:
-    driver = connection.connection.driver_connection
-    if driver is None:
-        raise RuntimeError("the connection is closed")
-    statement = (
-        "COPY incoming_human (line, response_id, attempt, trait, level, rater, reason, detail) FROM STDIN"
+def _columns(row: HumanRow | RejectedRow, rater: str) -> tuple[object, ...]:
+    if isinstance(row, RejectedRow):
+        return (row.line, *(None,) * 7, row.reason, row.detail)
+    return (
+        row.line,
+        row.response_id,
+        row.student_id,
+        row.item_id,
+        row.attempt,
+        row.trait,
+        row.level,
+        row.rater or rater,
+        None,
+        None,
     )
-    with driver.cursor() as cursor, cursor.copy(statement) as copy:
-        for row in rows:
-            if isinstance(row, RejectedRow):
-                copy.write_row((row.line, None, None, None, None, None, row.reason, row.detail))
-            else:
-                whose = row.rater or rater
-                copy.write_row(
-                    (row.line, row.response_id, row.attempt, row.trait, row.level, whose, None, None)
-                )
 
 
 def _report(connection: Connection, *, num_new: int, max_examples: int) -> HumanReport:

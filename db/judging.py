@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import psycopg
 from sqlalchemy import text
-from sqlalchemy.exc import DataError, OperationalError
+
+from db.copying import copy_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -138,7 +138,7 @@ def judge(
         How many submissions were not in the ledger before.
     """
     connection.execute(text(_INCOMING))
-    _copy(connection, rows)
+    copy_rows(connection, _COPY, (_columns(source, row) for source, row in rows))
     connection.execute(text("ANALYZE incoming"))
     connection.execute(text(_UNKNOWN_ITEMS))
     connection.execute(text(_STUDENTS))
@@ -147,21 +147,6 @@ def judge(
     num_new = connection.execute(text(_ACCEPT), {"batch_id": batch_id}).scalar_one()
     connection.execute(text(_KNOWN_BEFORE), {"batch_id": batch_id})
     return int(num_new)
-
-
-def _copy(connection: Connection, rows: Iterable[tuple[str, IncomingRow | RejectedRow]]) -> None:
-    driver = connection.connection.driver_connection
-    if driver is None:
-        raise RuntimeError("the connection is closed")
-    # The driver's own cursor: its errors become what every other statement raises.
-    try:
-        with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
-            for source, row in rows:
-                copy.write_row(_columns(source, row))
-    except psycopg.OperationalError as error:
-        raise OperationalError(_COPY, None, error) from error
-    except psycopg.DataError as error:
-        raise DataError(_COPY, None, error) from error
 
 
 def _columns(source: str, row: IncomingRow | RejectedRow) -> tuple[object, ...]:

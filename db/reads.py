@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -48,7 +49,7 @@ class ItemSummary:
 
 @dataclass(frozen=True, slots=True)
 class BatchTotals:
-    """One batch in numbers, as the end of a night wants them."""
+    """Batches in numbers, as the end of a night wants them."""
 
     submissions: int
     scored: int
@@ -92,25 +93,25 @@ def scores(
     return [dict(row._mapping) for row in rows]
 
 
-def totals(connection: Connection, *, batch_id: int) -> BatchTotals:
-    """Count one batch, straight from the tables."""
+def totals(connection: Connection, *, batch_ids: Sequence[int]) -> BatchTotals:
+    """Count some batches together, straight from the tables."""
     row = connection.execute(
         text("""
             SELECT count(*) AS submissions,
                    count(*) FILTER (WHERE w.state = 'done') AS scored,
                    count(*) FILTER (WHERE w.state = 'quarantined') AS quarantined,
-                   (SELECT num_rejected + num_conflicts FROM ingest.batch WHERE batch_id = :batch_id)
-                       AS rejected,
+                   (SELECT sum(num_rejected + num_conflicts) FROM ingest.batch
+                    WHERE batch_id = ANY(CAST(:batch_ids AS bigint[]))) AS rejected,
                    count(DISTINCT s.item_id) AS items,
                    (SELECT count(DISTINCT c.extractor_id)
                     FROM score.machine_score m JOIN model.scorer c USING (scorer_id)
                     JOIN ingest.submission t ON t.submission_id = m.submission_id
-                    WHERE t.batch_id = :batch_id) AS extractors,
+                    WHERE t.batch_id = ANY(CAST(:batch_ids AS bigint[]))) AS extractors,
                    extract(epoch FROM max(w.finished_at) - min(w.dispatched_at)) AS seconds
             FROM ingest.submission s JOIN ingest.work w USING (submission_id)
-            WHERE s.batch_id = :batch_id
+            WHERE s.batch_id = ANY(CAST(:batch_ids AS bigint[]))
         """),
-        {"batch_id": batch_id},
+        {"batch_ids": list(batch_ids)},
     ).one()
     values = row._asdict()
     seconds = float(values.pop("seconds") or 0.0)
@@ -118,8 +119,8 @@ def totals(connection: Connection, *, batch_id: int) -> BatchTotals:
     return BatchTotals(**values, answers_per_s=speed)
 
 
-def summary(connection: Connection, *, batch_id: int) -> list[ItemSummary]:
-    """Per item and trait of one batch: counts, share needing review, agreement with human reads."""
+def summary(connection: Connection, *, batch_ids: Sequence[int]) -> list[ItemSummary]:
+    """Per item and trait of some batches: counts, share needing review, agreement with human reads."""
     rows = connection.execute(
         text("""
             SELECT s.item_id, s.trait, count(*) AS num_answers,
@@ -134,10 +135,10 @@ def summary(connection: Connection, *, batch_id: int) -> list[ItemSummary]:
                                     - avg(s.human_level) FILTER (WHERE s.machine_level IS NOT NULL), 2), 0)
                        AS qwk,
                    avg((s.machine_level = s.human_level)::int)::float8 AS exact
-            FROM grader.scores s WHERE s.batch_id = :batch_id
+            FROM grader.scores s WHERE s.batch_id = ANY(CAST(:batch_ids AS bigint[]))
             GROUP BY s.item_id, s.trait ORDER BY s.item_id, s.trait
         """),
-        {"batch_id": batch_id},
+        {"batch_ids": list(batch_ids)},
     )
     return [ItemSummary(**_floats(row._asdict())) for row in rows]
 

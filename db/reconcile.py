@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from db.copying import copy_rows
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -99,6 +101,8 @@ WHERE m.state = 'quarantined'
 ORDER BY line
 """
 
+_COPY = "COPY listed (line, response_id, attempt, item_id, content_sha256) FROM STDIN"
+
 _COUNTS = """
 WITH known AS (
     SELECT w.state, EXISTS (SELECT FROM listed l WHERE l.response_id = s.response_id
@@ -123,13 +127,8 @@ def reconcile(connection: Connection, rows: Iterable[ListedRow], *, source: str)
         source: whose responses these are.
     """
     connection.execute(text(_LISTED))
-    driver = connection.connection.driver_connection
-    if driver is None:
-        raise RuntimeError("the connection is closed")
-    statement = "COPY listed (line, response_id, attempt, item_id, content_sha256) FROM STDIN"
-    with driver.cursor() as cursor, cursor.copy(statement) as copy:
-        for row in rows:
-            copy.write_row((row.line, row.response_id, row.attempt, row.item_id, row.content_sha256))
+    columns = ((row.line, row.response_id, row.attempt, row.item_id, row.content_sha256) for row in rows)
+    copy_rows(connection, _COPY, columns)
     connection.execute(text("ANALYZE listed"))
     findings = connection.execute(text(_FINDINGS), {"source": source})
     counts = connection.execute(text(_COUNTS), {"source": source}).one()

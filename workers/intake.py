@@ -158,8 +158,12 @@ def _human_rows(
 ) -> Iterator[HumanRow | RejectedRow]:
     if label_studio.is_export(path):
         return label_studio.human_scores(path)
+    file, longest = files.inspect(path), limits.max_line_bytes
+    by_student = frozenset(answers.STUDENT_FIELDS)
+    names = files.column_names(file, max_line_bytes=longest)
+    wanted = answers.STUDENT_FIELDS if by_student <= names and "response_id" not in names else None
     records = files.read_records(
-        files.inspect(path), required=answers.HUMAN_FIELDS, max_line_bytes=limits.max_line_bytes, only=only
+        file, required=wanted or answers.HUMAN_FIELDS, max_line_bytes=longest, only=only
     )
     return answers.human_scores(records)
 

@@ -37,7 +37,7 @@ def town(tmp_path: Path, database_url: str, broker_url: str) -> Iterator[Deploym
 
 def test_the_selects_of_readme_and_demo_run(database_url: str) -> None:
     selects = [part for part in block("sql", "grader.agreement").split(";") if "SELECT" in part]
-    _, shown = try_lines(Settings(), batch_id=1)
+    _, shown = try_lines(Settings(), batch_ids=[1, 2])
     assert (len(selects), len(shown)) == (3, 3)
     database = make_engine(database_url)
     with database.connect() as connection:

@@ -16,9 +16,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score
 from sklearn.pipeline import make_pipeline
 
+from db.intake import IncomingRow, RejectedRow
 from scoring.types import ItemSpec, Trait
 from workers.demo.corpus import CorpusFiles, write_corpus
-from workers.demo.corpus_nightly import MAX_TEXT_CHARS, NIGHTLY_HEADER
+from workers.demo.corpus_export import HUMAN_HEADER, ExportFile
+from workers.importers import exports, files
+from workers.importers.sources import load_source
 
 NUM_HISTORY_PER_ITEM = 500
 NUM_NIGHTLY = 3000
@@ -53,26 +56,30 @@ def history(corpus: CorpusFiles) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def rows(corpus: CorpusFiles) -> list[list[str]]:
-    csv.field_size_limit(1_000_000)
-    with corpus.nightly.open(encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file, strict=True)
-    assert tuple(header) == NIGHTLY_HEADER
-    return rows
+def answers(corpus: CorpusFiles) -> dict[str, list[IncomingRow | RejectedRow]]:
+    """What the importers make of each export, in file order, by its source."""
+    return {export.source: imported(corpus, export) for export in corpus.exports}
 
 
-def broken_as(row: list[str], item_ids: set[str]) -> str | None:
-    """Why a reader who knows only the format refuses a row; None where it is good."""
-    if len(row) != len(NIGHTLY_HEADER):
-        return "too_few_columns" if len(row) < len(NIGHTLY_HEADER) else "too_many_columns"
-    response_id, item_id, attempt, *_, text = row
-    reasons = {
-        "missing_response_id": not response_id.strip(),
-        "unknown_item": item_id not in item_ids,
-        "bad_attempt": not attempt.isdecimal(),
-        "text_too_long": len(text) > MAX_TEXT_CHARS,
-    }
-    return next((reason for reason, holds in reasons.items() if holds), None)
+def imported(corpus: CorpusFiles, export: ExportFile) -> list[IncomingRow | RejectedRow]:
+    file = files.inspect(export.path)
+    assert file.file_format == {"canvas": "canvas_classic", "moodle": "moodle"}[export.source]
+    source, passed = load_source(corpus.sources, export.source), Counter[str]()
+    found = list(
+        exports.submissions(
+            file,
+            source,
+            max_line_bytes=4_000_000,
+            max_text_chars=50_000,
+            on_passed_over=lambda question: passed.update([question]),
+        )
+    )
+    assert passed.total() == export.expected.num_passed_over
+    return found
+
+
+def keyed(row: IncomingRow) -> tuple[object, ...]:
+    return row.student_id, row.response_id, row.attempt
 
 
 def test_items_cover_scales_subjects_and_languages(items: dict[str, ItemSpec]) -> None:
@@ -93,12 +100,15 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(corpus: CorpusFil
     )
     environment = os.environ | {"PYTHONHASHSEED": "12345", "LC_ALL": "C"}
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=environment)
-    for path in (corpus.items, corpus.history, corpus.nightly, corpus.nightly_human):
-        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+    written = sorted(path.name for path in corpus.items.parent.iterdir())
+    assert len(written) == 9
+    assert written == sorted(path.name for path in tmp_path.iterdir())
+    for name in written:
+        assert (tmp_path / name).read_bytes() == (corpus.items.parent / name).read_bytes()
 
 
 def test_another_seed_gives_other_answers(corpus: CorpusFiles, tmp_path: Path) -> None:
-    other = write_corpus(tmp_path, seed=2, num_history_per_item=50, num_nightly=50)
+    other = write_corpus(tmp_path, seed=2, num_history_per_item=50, num_nightly=100)
     assert other.items.read_bytes() == corpus.items.read_bytes()
     first, second = (
         set(path.read_text(encoding="utf-8").splitlines()) for path in (corpus.history, other.history)
@@ -135,54 +145,72 @@ def test_history_counts_and_ids(corpus: CorpusFiles, history: list[dict], items:
     assert len({(line["student"], line["item_id"]) for line in history}) == len(history)
 
 
-def test_the_expected_counts_are_those_of_the_file(
-    corpus: CorpusFiles, rows: list[list[str]], items: dict[str, ItemSpec]
+def test_the_expected_counts_are_those_that_the_importers_find(
+    corpus: CorpusFiles, answers: dict[str, list], items: dict[str, ItemSpec]
 ) -> None:
-    reasons = [broken_as(row, set(items)) for row in rows]
-    assert dict(Counter(filter(None, reasons))) == corpus.num_rejected
-    accepted: dict[tuple[str, str], list[str]] = {}
-    num_repeated = num_conflicts = 0
-    for row in (row for row, reason in zip(rows, reasons, strict=True) if reason is None):
-        first = accepted.setdefault((row[0], row[2]), row)
-        if first is not row:
-            same = (first[1], first[5]) == (row[1], row[5])
-            num_repeated, num_conflicts = num_repeated + same, num_conflicts + (not same)
-    assert (num_repeated, num_conflicts) == (corpus.num_repeated, corpus.num_conflicts) == (1, 1)
-    assert len(accepted) == corpus.num_accepted == NUM_NIGHTLY
-    assert dict(Counter(row[1] for row in accepted.values())) == corpus.num_accepted_by_item
-    refused = sum(corpus.num_rejected.values())
-    assert len(rows) == corpus.num_rows == corpus.num_accepted + refused + num_repeated + num_conflicts
+    for export in corpus.exports:
+        expected, first = export.expected, {}
+        reasons, outcomes = Counter[str](), Counter[str]()
+        for row in answers[export.source]:
+            if isinstance(row, RejectedRow):
+                reasons[row.reason] += 1
+            elif row.item_id not in items:
+                reasons["unknown_item"] += 1
+            elif (known := first.setdefault(keyed(row), row)) is not row:
+                outcomes["same" if known.content_sha256 == row.content_sha256 else "other"] += 1
+        assert reasons == expected.num_rejected
+        assert outcomes == {"same": expected.num_repeated, "other": expected.num_conflicts}
+        assert len(first) == expected.num_accepted
+        assert Counter(row.item_id for row in first.values()) == expected.num_accepted_by_item
+        assert len(answers[export.source]) == expected.num_rows
+    assert corpus.num_accepted == NUM_NIGHTLY
 
 
 def test_human_scores_belong_to_the_accepted_answers(
-    corpus: CorpusFiles, rows: list[list[str]], items: dict[str, ItemSpec]
+    corpus: CorpusFiles, answers: dict[str, list], items: dict[str, ItemSpec]
 ) -> None:
-    item_of = {(row[0], row[2]): row[1] for row in rows if broken_as(row, set(items)) is None}
-    with corpus.nightly_human.open(encoding="utf-8", newline="") as file:
-        human = list(csv.DictReader(file))
-    wanted = {(*key, trait.name) for key, item_id in item_of.items() for trait in items[item_id].traits}
-    assert {(row["response_id"], row["attempt"], row["trait"]) for row in human} == wanted
-    assert len(human) == len(wanted)
-    for row in human:
-        item = items[item_of[row["response_id"], row["attempt"]]]
-        top = {trait.name: trait.num_levels - 1 for trait in item.traits}[row["trait"]]
-        assert 0 <= int(row["score"]) <= top
+    for export in corpus.exports:
+        good = [
+            row for row in answers[export.source] if isinstance(row, IncomingRow) and row.item_id in items
+        ]
+        wanted = {
+            (row.student_id, row.item_id, str(row.attempt), trait.name)
+            for row in good
+            for trait in items[row.item_id].traits
+        }
+        with export.human.open(encoding="utf-8", newline="") as file:
+            human = list(csv.DictReader(file))
+        assert {tuple(row[name] for name in HUMAN_HEADER[:4]) for row in human} == wanted
+        assert len(human) == len(wanted)
+        for row in human:
+            levels = {trait.name: trait.num_levels for trait in items[row["item_id"]].traits}
+            assert 0 <= int(row["score"]) < levels[row["trait"]]
+
+
+def test_students_of_another_night_are_others(corpus: CorpusFiles, tmp_path: Path) -> None:
+    other = write_corpus(tmp_path, seed=2, num_history_per_item=1, num_nightly=200)
+    first, second = (
+        {line.split(",")[0] for export in one.exports for line in export.human.read_text().splitlines()[1:]}
+        for one in (corpus, other)
+    )
+    assert not first & second
 
 
 def test_texts_vary_repeat_and_hold_what_breaks_naive_readers(
-    rows: list[list[str]], corpus: CorpusFiles
+    answers: dict[str, list], corpus: CorpusFiles
 ) -> None:
-    good = [row for row in rows if len(row) == len(NIGHTLY_HEADER) and len(row[5]) <= MAX_TEXT_CHARS]
-    answers = [(row[1], row[5]) for row in good]
-    num_distinct = len(set(answers))
-    assert 0.6 * len(answers) <= num_distinct
-    assert 0.06 * len(answers) <= len(answers) - num_distinct <= 0.16 * len(answers)
-    assert 0.015 * NUM_NIGHTLY <= corpus.num_non_answers <= 0.05 * NUM_NIGHTLY
-    texts = [text for _, text in answers]
+    good = [row for rows in answers.values() for row in rows if isinstance(row, IncomingRow)]
+    found = [(row.item_id, row.text) for row in good]
+    num_distinct = len(set(found))
+    assert 0.6 * len(found) <= num_distinct
+    assert 0.06 * len(found) <= len(found) - num_distinct <= 0.16 * len(found)
+    num_non_answers = sum(export.expected.num_non_answers for export in corpus.exports)
+    assert 0.015 * NUM_NIGHTLY <= num_non_answers <= 0.05 * NUM_NIGHTLY
+    texts = [text for _, text in found]
     for mark in (",", '"', "\n", "ß", "ü", "\u00a0", "…"):
         assert any(mark in text for text in texts), repr(mark)
     assert any(ord(char) > 0xFFFF for text in texts for char in text), "an emoji beyond the basic plane"
-    assert any(row[2] == "2" for row in good)
+    assert {row.attempt for row in good} == {1, 2}
 
 
 def test_learnable_but_not_trivial(history: list[dict], items: dict[str, ItemSpec]) -> None:
@@ -206,13 +234,14 @@ def test_learnable_but_not_trivial(history: list[dict], items: dict[str, ItemSpe
     assert all(0.5 < value < 0.95 for value in qwk.values()), qwk
 
 
-@pytest.mark.parametrize("numbers", [(10, 1), (-1, 10)])
+@pytest.mark.parametrize("numbers", [(10, 99), (-1, 1000)])
 def test_senseless_sizes_are_refused(tmp_path: Path, numbers: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="num_nightly >= 2"):
+    with pytest.raises(ValueError, match="num_nightly >= 100"):
         write_corpus(tmp_path, seed=1, num_history_per_item=numbers[0], num_nightly=numbers[1])
     assert not list(tmp_path.iterdir())
 
 
 def test_counts_are_plain_data(corpus: CorpusFiles) -> None:
-    counts = {name: value for name, value in asdict(corpus).items() if not isinstance(value, Path)}
-    assert json.loads(json.dumps(counts)) == counts
+    for export in corpus.exports:
+        counts = asdict(export.expected)
+        assert json.loads(json.dumps(counts)) == counts

@@ -23,9 +23,9 @@ def demo(
 ) -> None:
     """Score a night of made-up answers, from nothing to a report.
 
-    Needs nothing from outside. Writes to demo/ in the home folder. Run it again for the next night. The
-    servers stay up, so that you can
-    look around; the last line is one JSON object.
+    The night comes as a Canvas and a Moodle export. Needs nothing from outside. Writes to demo/ in the home
+    folder. Run it again for the next night. The servers stay up, so that you can look around; the last line
+    is one JSON object.
     """
     from workers.demo.run import DemoSize, Stage, last_line, run_demo
     from workers.settings import HomeSettings, load_settings
@@ -69,7 +69,7 @@ def _show(settings: Settings, result: DemoResult) -> None:
     say()
     print_table(("item", "trait", "answers", "codes", "review", "QWK", "exact"), rows)
     say("\nAn item starts with every answer read by a person, and earns less as human scores come in.")
-    psql, selects = try_lines(settings, result.batch_id)
+    psql, selects = try_lines(settings, result.batch_ids)
     say("\nNow try this:\n")
     home = f"SCOREFOLD_HOME__PATH={shlex.quote(str(_shown(settings.home.path)))}"
     for text in (f"{home} scorefold status", f"{home} scorefold scores --limit 5"):
@@ -79,6 +79,7 @@ def _show(settings: Settings, result: DemoResult) -> None:
     for select in selects:
         say(f"    {select}")
     say(f"  {home} scorefold down      (stops the servers)\n")
+    say(f"The morning's page, to be opened in a browser: {_shown(result.report)}\n")
 
 
 def _shown(path: Path) -> Path:

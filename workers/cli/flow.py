@@ -125,7 +125,7 @@ def scores(
             )
         items = [
             one
-            for one in reads.summary(connection, batch_id=newest[0].batch_id)
+            for one in reads.summary(connection, batch_ids=[newest[0].batch_id])
             if item is None or one.item_id == item
         ]
     if as_json:

@@ -1,4 +1,4 @@
-"""The demo's corpus: items, human-scored history, one night's export and its human scores, written as files.
+"""The demo's corpus: items, human-scored history, one night's exports and their human scores, as files.
 
 Everything is made from phrases written for this project and a seed: no student stands behind any answer.
 Knows no database, no model, and not how the product reads these files.
@@ -6,56 +6,58 @@ Knows no database, no model, and not how the product reads these files.
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from workers.demo.corpus_canvas import canvas_items, canvas_sheet
 from workers.demo.corpus_dice import Dice
-from workers.demo.corpus_nightly import NIGHTLY_HEADER, NUM_BROKEN, make_night, write_answers
+from workers.demo.corpus_export import HUMAN_HEADER, ExportFile, human_rows, write_csv
+from workers.demo.corpus_moodle import TIME_ZONE, moodle_items, moodle_sheet
+from workers.demo.corpus_nightly import make_night, write_answers
 from workers.demo.phrases import demo_items
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from workers.demo.corpus_nightly import Answer
+    from workers.demo.corpus_export import Expected, Sheet
+    from workers.demo.corpus_nightly import Answer, Sitting
     from workers.demo.corpus_rubric import DemoItem
 
-HUMAN_HEADER = ("response_id", "attempt", "trait", "score")
+_SOURCES = f"""\
+[canvas]
+time_zone = "America/Chicago"
+items = "canvas-items.csv"
+
+[moodle]
+time_zone = "{TIME_ZONE}"
+items = "moodle-items.csv"
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class CorpusFiles:
-    """Where the files lie, and what a correct ingest of `nightly` must count.
+    """Where the files lie, and what a correct ingest of the exports must count.
 
     Attributes:
         items: JSON list of items, rubrics and traits
         history: JSON lines, human-scored answers
-        nightly: CSV export of one night, broken rows included
-        nightly_human: CSV of the human scores of the accepted nightly answers
+        sources: TOML, how the exports are to be read
+        exports: one Canvas export and one Moodle export of the night, each with what people gave its answers
         num_history: answers in `history`
-        num_rows: rows of `nightly` below its header
-        num_accepted: rows to be accepted; = num_rows - rejected - repeated - conflicts
-        num_rejected: rows to be rejected, by the way in which they are broken
-        num_repeated: rows that repeat an accepted one, word for word
-        num_conflicts: rows with the key of an accepted one and another text
-        num_non_answers: accepted rows that are blank, a dash or a refusal
-        num_accepted_by_item: accepted rows by item id
     """
 
     items: Path
     history: Path
-    nightly: Path
-    nightly_human: Path
+    sources: Path
+    exports: tuple[ExportFile, ...]
     num_history: int
-    num_rows: int
-    num_accepted: int
-    num_rejected: dict[str, int]
-    num_repeated: int
-    num_conflicts: int
-    num_non_answers: int
-    num_accepted_by_item: dict[str, int]
+
+    @property
+    def num_accepted(self) -> int:
+        """Answers of the night that are to be accepted."""
+        return sum(export.expected.num_accepted for export in self.exports)
 
 
 def write_corpus(
@@ -69,39 +71,58 @@ def write_corpus(
     """Write the corpus; the same arguments give the same bytes on every machine.
 
     Args:
-        folder: where the four files go; made if absent, files of an earlier run are replaced
-        seed: any integer
+        folder: where the files go; made if absent, files of an earlier run are replaced
+        seed: any integer; students of different seeds are different
         num_history_per_item: human-scored answers of each item
-        num_nightly: answers of the night that are to be accepted, at least 2
+        num_nightly: answers of the night that are to be accepted, at least ten an item
         item_ids: only these items; all by default
 
     Raises:
-        ValueError: fewer than two nightly answers are asked for, or a negative number of scored ones.
+        ValueError: fewer nightly answers are asked for, or a negative number of scored ones.
     """
-    if num_nightly < 2 or num_history_per_item < 0:
+    items = tuple(item for item in demo_items() if item_ids is None or item.item_id in item_ids)
+    if num_nightly < 10 * len(items) or num_history_per_item < 0:
         raise ValueError(
-            f"a corpus needs num_nightly >= 2 and num_history_per_item >= 0, "
-            f"got {num_nightly} and {num_history_per_item}"
+            f"a corpus of {len(items)} items needs num_nightly >= {10 * len(items)} and"
+            f" num_history_per_item >= 0, got {num_nightly} and {num_history_per_item}"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    items = tuple(item for item in demo_items() if item_ids is None or item.item_id in item_ids)
     num_history = num_history_per_item * len(items)
     history = write_answers(items, num_history, "h", Dice(seed, "history"))
-    night = make_night(items, num_nightly, Dice(seed, "nightly"))
+    sittings = make_night(items, num_nightly, f"n{seed}-", Dice(seed, "nightly"))
+    sources = folder / "sources.toml"
+    sources.write_text(_SOURCES, encoding="utf-8", newline="\n")
     return CorpusFiles(
         items=_write_items(folder / "items.json", items),
         history=_write_history(folder / "history.jsonl", history),
-        nightly=_write_csv(folder / "nightly.csv", NIGHTLY_HEADER, night.rows),
-        nightly_human=_write_csv(folder / "nightly-human.csv", HUMAN_HEADER, _human_rows(night.answers)),
+        sources=sources,
+        exports=_write_exports(folder, items, sittings, Dice(seed, "exports")),
         num_history=num_history,
-        num_rows=len(night.rows),
-        num_accepted=len(night.answers),
-        num_rejected={str(kind): count for kind, count in NUM_BROKEN.items()},
-        num_repeated=1,
-        num_conflicts=1,
-        num_non_answers=night.num_non_answers,
-        num_accepted_by_item=night.num_accepted_by_item,
     )
+
+
+def _write_exports(
+    folder: Path, items: Sequence[DemoItem], sittings: Sequence[Sitting], dice: Dice
+) -> tuple[ExportFile, ...]:
+    """Half of the students use one platform, half the other."""
+    half = len(sittings) // 2
+    # A second sitting stays with its first.
+    half += sittings[half].attempt == 2
+    ours, theirs = sittings[:half], sittings[half:]
+    for name, pairs in (("canvas", canvas_items(items)), ("moodle", moodle_items(items))):
+        write_csv(folder / f"{name}-items.csv", ("question", "item_id"), list(pairs))
+    return (
+        _write_export(folder, "canvas", ours, canvas_sheet(items, ours, dice)),
+        _write_export(folder, "moodle", theirs, moodle_sheet(items, theirs, dice)),
+    )
+
+
+def _write_export(
+    folder: Path, source: str, sittings: Sequence[Sitting], made: tuple[Sheet, Expected]
+) -> ExportFile:
+    sheet, expected = made
+    human = write_csv(folder / f"{source}-human.csv", HUMAN_HEADER, human_rows(sittings))
+    return ExportFile(source, sheet.write(folder / f"{source}.csv"), human, expected)
 
 
 def _write_items(path: Path, items: Iterable[DemoItem]) -> Path:
@@ -137,17 +158,3 @@ def _history_json(answer: Answer) -> dict[str, Any]:
     if len(answer.scores) == 1:
         return line | {"score": next(iter(answer.scores.values()))}
     return line | {"scores": answer.scores}
-
-
-def _human_rows(answers: Iterable[Answer]) -> Iterable[tuple[str, ...]]:
-    for answer in answers:
-        for trait, score in answer.scores.items():
-            yield answer.response_id, str(answer.attempt), trait, str(score)
-
-
-def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Path:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
-    return path

@@ -1,4 +1,4 @@
-"""A night from nothing: servers, items, training, two workers, a file of answers, human scores, a report.
+"""A night from nothing: servers, items, training, two workers, two exports, human scores, a report.
 
 Everything here is what a user would do by hand with the command line, in the same order.
 """
@@ -20,22 +20,27 @@ from workers.demo.corpus import write_corpus
 from workers.demo.fleet import running_workers
 from workers.dispatch import Dispatcher, dispatch_policy
 from workers.embedded import services
-from workers.intake import HumanOrigin, import_human_scores, submit_file
+from workers.importers.sources import load_source
+from workers.intake import HumanOrigin, Reading, import_human_scores, submit_file
 from workers.items import read_items
+from workers.report.morning import write_report
 from workers.training import read_training_data, train_items
 from workers.watch import wait_for_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from sqlalchemy import Engine as Database
 
+    from db.intake import IntakeReport
     from db.reads import BatchTotals, ItemSummary
     from workers.demo.corpus import CorpusFiles
+    from workers.demo.corpus_export import ExportFile
     from workers.settings import Settings
 
 _CORPUS_SEED = 7
+_FIRST_SOURCE = "canvas"
 
 #: Seven of the corpus' items keep the demo within five minutes: five ordinal ones (0-2 and 0-3, one of
 #: them German), two neighbours that a merge would find, and one with four traits.
@@ -63,10 +68,11 @@ class DemoSize:
 class DemoResult:
     """What one demo night gave; every number is read back from Postgres."""
 
-    batch_id: int
+    batch_ids: tuple[int, ...]
     totals: BatchTotals
     items: list[ItemSummary]
     seconds: float
+    report: Path
 
 
 class Stage:
@@ -107,11 +113,13 @@ def run_demo(settings: Settings, size: DemoSize, stage: Stage) -> DemoResult:
     )
     _load_items(database, corpus)
     _train_missing(database, corpus, settings, stage)
-    batch_id = _score_night(database, corpus, settings, size, stage, source=f"night-{night}")
+    batch_ids = _score_night(database, corpus, settings, size, stage)
     with database.connect() as connection:
-        totals = reads.totals(connection, batch_id=batch_id)
-        items = reads.summary(connection, batch_id=batch_id)
-    return DemoResult(batch_id, totals, items, time.monotonic() - started)
+        totals = reads.totals(connection, batch_ids=batch_ids)
+        items = reads.summary(connection, batch_ids=batch_ids)
+    stage.headline("writing the morning's report")
+    report = write_report(database, settings)
+    return DemoResult(batch_ids, totals, items, time.monotonic() - started, report)
 
 
 def last_line(result: DemoResult) -> dict[str, float]:
@@ -127,7 +135,7 @@ def last_line(result: DemoResult) -> dict[str, float]:
 
 def _next_night(database: Database) -> int:
     with database.connect() as connection:
-        return 1 + sum(batch.source.startswith("night-") for batch in reads.batches(connection, limit=10_000))
+        return 1 + sum(batch.source == _FIRST_SOURCE for batch in reads.batches(connection, limit=10_000))
 
 
 def _load_items(database: Database, corpus: CorpusFiles) -> None:
@@ -151,43 +159,47 @@ def _train_missing(database: Database, corpus: CorpusFiles, settings: Settings, 
 
 
 def _score_night(
-    database: Database,
-    corpus: CorpusFiles,
-    settings: Settings,
-    size: DemoSize,
-    stage: Stage,
-    *,
-    source: str,
-) -> int:
+    database: Database, corpus: CorpusFiles, settings: Settings, size: DemoSize, stage: Stage
+) -> tuple[int, ...]:
     with ExitStack() as stack:
         stage.headline(f"starting {size.num_workers} workers")
         fleet = stack.enter_context(running_workers(settings, num_workers=size.num_workers))
-        stage.headline("submitting the night's file")
-        report = submit_file(database, corpus.nightly, source=source, limits=settings.intake)
+        reports = [_submit(database, corpus, export, settings, stage) for export in corpus.exports]
         publisher = BrokerPublisher(make_app(settings), settings)
         Dispatcher(database, publisher, dispatch_policy(settings)).dispatch()
-        stage.headline(f"scoring {report.num_accepted} answers")
-        wait_for_batch(
-            database, batch_id=report.batch_id, on_progress=stage.progress, check=fleet.require_alive
-        )
+        stage.headline(f"scoring {sum(report.num_accepted for report in reports)} answers")
+        for report in reports:
+            wait_for_batch(
+                database, batch_id=report.batch_id, on_progress=stage.progress, check=fleet.require_alive
+            )
     stage.headline("taking in the human scores of that night")
-    import_human_scores(
-        database,
-        corpus.nightly_human,
-        origin=HumanOrigin(source, rater="demo readers", purpose="first"),
-        limits=settings.intake,
+    for export in corpus.exports:
+        origin = HumanOrigin(export.source, rater="demo readers", purpose="first")
+        import_human_scores(database, export.human, origin=origin, limits=settings.intake)
+    return tuple(report.batch_id for report in reports)
+
+
+def _submit(
+    database: Database, corpus: CorpusFiles, export: ExportFile, settings: Settings, stage: Stage
+) -> IntakeReport:
+    reading = Reading(settings=load_source(corpus.sources, export.source))
+    report = submit_file(database, export.path, source=export.source, limits=settings.intake, reading=reading)
+    stage.headline(
+        f"{export.path.name}, {report.file_format}: {report.num_accepted} answers accepted,"
+        f" {report.num_repeated} repeated, {report.num_rejected + report.num_conflicts} refused"
     )
-    return report.batch_id
+    return report
 
 
-def try_lines(settings: Settings, batch_id: int) -> tuple[list[str] | None, list[str]]:
+def try_lines(settings: Settings, batch_ids: Sequence[int]) -> tuple[list[str] | None, list[str]]:
     """A psql line (where the servers are ours) and three SELECTs that work on this night."""
+    listed = ", ".join(map(str, batch_ids))
     psql = services.psql_command(settings.home.path) if settings.database.url is None else None
     return psql, [
-        f"SELECT * FROM grader.batches WHERE batch_id = {batch_id};",
+        f"SELECT * FROM grader.batches WHERE batch_id IN ({listed});",
         "SELECT item_id, trait, num_pairs, round(qwk::numeric, 3) AS qwk FROM grader.agreement ORDER BY qwk;",
         f"""SELECT response_id, item_id, trait, level, given_by, confidence FROM grader.scores
-            WHERE batch_id = {batch_id} AND needs_review ORDER BY confidence NULLS FIRST LIMIT 10;""",
+            WHERE batch_id IN ({listed}) AND needs_review ORDER BY confidence NULLS FIRST LIMIT 10;""",
     ]
 
 

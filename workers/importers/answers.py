@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SUBMISSION_FIELDS = ("response_id", "item_id", "text")
 LABELLED_FIELDS = ("item_id", "text")
 HUMAN_FIELDS = ("response_id",)
+#: What tells an answer of a learning platform, where its response_id holds a pseudonym.
+STUDENT_FIELDS = ("student_id", "item_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +69,16 @@ def labelled(
 
 
 def human_scores(records: Iterable[Record | RejectedRow]) -> Iterator[HumanRow | RejectedRow]:
-    """Human scores: a `trait` and a `score`, or `scores` by trait, or one `score` of the only trait."""
+    """Human scores: a `trait` and a `score`, or `scores` by trait, or one `score` of the only trait.
+
+    The answer goes by its `response_id`, or where there is none by `student_id` and `item_id`.
+    """
     for record in records:
         if isinstance(record, RejectedRow):
             yield record
             continue
         try:
-            response_id = identifier(record.fields, "response_id")
-            attempt = whole_number(record.fields, "attempt", least=1, default=1)
-            for trait, level in levels_by_trait(record.fields).items():
-                yield HumanRow(record.line, response_id, attempt, trait or None, level)
+            yield from _human_rows(record)
         except FieldFault as fault:
             yield RejectedRow(record.line, fault.reason, fault.detail)
 
@@ -97,6 +99,27 @@ def _submission(record: Record, max_text_chars: int) -> IncomingRow:
         student_id=optional_identifier(fields, "student_id"),
         submitted_at=moment(fields, "submitted_at"),
     )
+
+
+def _human_rows(record: Record) -> Iterator[HumanRow]:
+    fields = record.fields
+    student_id = item_id = None
+    if set(STUDENT_FIELDS) <= fields.keys() and not fields.get("response_id"):
+        response_id = None
+        student_id, item_id = identifier(fields, "student_id"), identifier(fields, "item_id")
+    else:
+        response_id = identifier(fields, "response_id")
+    attempt = whole_number(fields, "attempt", least=1, default=1)
+    for trait, level in levels_by_trait(fields).items():
+        yield HumanRow(
+            record.line,
+            response_id,
+            attempt,
+            trait or None,
+            level,
+            student_id=student_id,
+            item_id=item_id,
+        )
 
 
 def _labelled(record: Record, traits: Mapping[str, Sequence[str]], max_text_chars: int) -> LabelledRow:

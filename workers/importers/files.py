@@ -70,6 +70,19 @@ def inspect(path: Path, *, encoding: str | None = None) -> SourceFile:
     return replace(found, file_format=_export_format(found) or found.file_format)
 
 
+def column_names(source: SourceFile, *, max_line_bytes: int) -> frozenset[str]:
+    """What the header of a delimited file, or the first object of JSON lines, names.
+
+    Raises:
+        InvalidInputError: the file cannot be read that far.
+    """
+    if source.file_format == "jsonl":
+        first = next(read_records(source, required=(), max_line_bytes=max_line_bytes), None)
+        return frozenset(first.fields) if isinstance(first, Record) else frozenset()
+    with read_table(source, max_line_bytes=max_line_bytes) as table:
+        return frozenset(table.header)
+
+
 @contextmanager
 def read_table(
     source: SourceFile, *, max_line_bytes: int, progress: Callable[[int], None] | None = None
