@@ -162,7 +162,7 @@ class Deployment:
                 raise AssertionError(f"{query}: {found} after {timeout_s} s, wanted {at_least}\n{log}")
             time.sleep(0.1)
 
-    def wait_until_log(self, word: str, *, timeout_s: float = 60.0) -> None:
+    def wait_until_log(self, word: str, *, timeout_s: float = 180.0) -> None:
         """Poll until a worker has said something."""
         deadline = time.monotonic() + timeout_s
         while word not in (self.folder / "worker.log").read_text():

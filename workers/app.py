@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import cache, partial
+from queue import Empty
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -19,12 +20,15 @@ from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from scoring.errors import BrokerUnavailableError
+from workers.doors import strays
 from workers.embedded.urls import kombu_url
 from workers.events import NIGHTLY_TASK, SCORE_TASK, WorkMessage
 from workers.places import broker_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from sqlalchemy import Engine as Database
 
     from workers.doors.gate import Gate
     from workers.settings import Settings
@@ -49,6 +53,13 @@ def submit_queue(settings: Settings) -> str:
     return f"{settings.broker.prefix}.submit"
 
 
+def key_kinds(settings: Settings) -> dict[str, str]:
+    """The Redis keys of a worker's lists and of kombu's book of unacknowledged messages, with their kinds."""
+    queues = [shard_queue(settings, shard) for shard in range(settings.broker.num_shards)]
+    queues += [nightly_queue(settings), submit_queue(settings)]
+    return dict.fromkeys(queues, "list") | {"unacked": "hash", "unacked_index": "zset"}
+
+
 class GatedConnection(Connection):
     """A kombu connection whose channels show every popped element to the gate before they decode it."""
 
@@ -69,6 +80,16 @@ class _GatedChannel:
             client.parse_response = partial(_pass_gate, self.gate, client.parse_response)
         return client
 
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]
+        except redis.ResponseError as error:
+            # A refusal (a key of another kind, no memory left) would end the worker; it is asked again.
+            if self.gate is None:
+                raise
+            self.gate.jammed(str(error))
+            raise Empty from error
+
 
 def make_app(settings: Settings, *, gate: Gate | None = None) -> Celery:
     """Build the Celery application; no connection is made yet.
@@ -79,8 +100,7 @@ def make_app(settings: Settings, *, gate: Gate | None = None) -> Celery:
     """
     app = Celery("scorefold", broker=kombu_url(broker_url(settings)), set_as_current=False)
     app.amqp.Connection = GatedConnection
-    names = [shard_queue(settings, shard) for shard in range(settings.broker.num_shards)]
-    names += [nightly_queue(settings), submit_queue(settings)]
+    names = [name for name, kind in key_kinds(settings).items() if kind == "list"]
     app.conf.update(
         task_queues=[Queue(name, Exchange(name), routing_key=name) for name in names],
         task_default_queue=nightly_queue(settings),
@@ -154,6 +174,14 @@ class BrokerPublisher:
         """
         with _broker_errors():
             self._client.lpush(queue, element)
+
+    def clear_way(self, database: Database, kinds: Mapping[str, str]) -> int:
+        """Put aside keys that are not of their kind, and keep a case for each; returns how many there were.
+
+        Raises:
+            BrokerUnavailableError: the broker does not answer.
+        """
+        return strays.clear_way(database, self._client, kinds)
 
     def answers(self) -> bool:
         """Whether the broker answers."""

@@ -18,12 +18,12 @@ from celery.exceptions import Reject
 from db.ledger import LeasePolicy
 from db.session import make_engine
 from scoring.errors import DatabaseUnavailableError, FatalError, InvalidInputError, ScorefoldError
-from workers.app import BrokerPublisher, make_app, nightly_queue, shard_queue, submit_queue
+from workers.app import BrokerPublisher, key_kinds, make_app, nightly_queue, shard_queue, submit_queue
 from workers.batcher import Batcher
 from workers.dispatch import Dispatcher, dispatch_policy
 from workers.doors.desk import Desk
 from workers.doors.gate import Gate
-from workers.doors.stream import open_reader
+from workers.doors.stream import open_reader, stream_name
 from workers.doors.task import take_task
 from workers.events import NIGHTLY_TASK, SCORE_TASK, SUBMIT_TASK, decode_work
 from workers.health import forget_pulse, pulse_folder
@@ -36,7 +36,7 @@ from workers.telemetry import get_logger
 from workers.writer import patiently
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from celery import Celery
@@ -121,8 +121,10 @@ def run_worker(settings: Settings, engine: Engine, *, shards: Sequence[int] | No
     """
     database = open_ledger(settings)
     publisher = BrokerPublisher(make_app(settings), settings)
-    gate = Gate(database, publisher.put_back)
-    station = _assemble(settings, database, publisher, gate, engine)
+    kinds = key_kinds(settings) | {stream_name(settings): "stream"}
+    clear_way = partial(publisher.clear_way, database, kinds)
+    gate = Gate(database, publisher.put_back, clear_way=clear_way)
+    station = _assemble(settings, database, publisher, gate, engine, clear_way)
     app = make_app(settings, gate=gate)
     _offer_tasks(app, station)
     _follow_signals(station)
@@ -151,7 +153,12 @@ def run_beat(settings: Settings) -> None:
 
 
 def _assemble(
-    settings: Settings, database: Database, publisher: BrokerPublisher, gate: Gate, engine: Engine
+    settings: Settings,
+    database: Database,
+    publisher: BrokerPublisher,
+    gate: Gate,
+    engine: Engine,
+    clear_way: Callable[[], int],
 ) -> Station:
     batcher = Batcher(engine)
     batcher.start()
@@ -168,7 +175,7 @@ def _assemble(
         num_hands=settings.worker.num_task_threads,
         broker_answers=publisher.answers,
     )
-    mend = partial(repair, database, dispatcher, keeper, policy=policy)
+    mend = partial(repair, database, dispatcher, keeper, policy=policy, clear_way=clear_way)
     rounds = (
         Rounds("watchdog", partial(dog.look, pulse_folder(settings)), interval_s=1.0),
         Rounds("heartbeat", pipeline.renew, interval_s=policy.lease_s / 4),

@@ -100,11 +100,19 @@ class Watchdog:
             os._exit(EngineStalledError.exit_code)
 
 
-def repair(database: Database, dispatcher: Dispatcher, keeper: RosterKeeper, *, policy: LeasePolicy) -> None:
-    """Follow promotions, take back what vanished workers held, and send lost messages again."""
+def repair(
+    database: Database,
+    dispatcher: Dispatcher,
+    keeper: RosterKeeper,
+    *,
+    policy: LeasePolicy,
+    clear_way: Callable[[], int],
+) -> None:
+    """Follow promotions, take back what vanished workers held, clear the queues, send lost messages again."""
     keeper.follow()
     with database.begin() as connection:
         swept = ledger.sweep(connection, policy=policy)
     if swept.num_expired or swept.num_quarantined:
         log.info("swept", num_ready=swept.num_expired, num_quarantined=swept.num_quarantined)
+    clear_way()
     dispatcher.dispatch()

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from db import quarantine
 from db.quarantine import Refusal
-from scoring.errors import DatabaseUnavailableError
+from scoring.errors import DatabaseUnavailableError, TransientError
 from workers.doors.desk import kept
 from workers.doors.envelope import EnvelopeError, readmit
 from workers.telemetry import get_logger
-from workers.writer import patiently
+from workers.writer import database_errors, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = get_logger("gate")
 
+_JAMMED_PAUSE_S = 1.0
+
 #: What BRPOP answers: a list's name and an element, or nothing.
 Reply = tuple[bytes, bytes]
 
@@ -33,10 +35,17 @@ Reply = tuple[bytes, bytes]
 class Gate:
     """Lets messages through and everything else aside; called by the consumer's own thread."""
 
-    def __init__(self, database: Database, put_back: Callable[[bytes, bytes], None]) -> None:
-        """`put_back` returns an element to the far end of its list."""
+    def __init__(
+        self,
+        database: Database,
+        put_back: Callable[[bytes, bytes], None],
+        *,
+        clear_way: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """`put_back` returns an element to the far end of its list; `clear_way` puts strays aside."""
         self._database = database
         self._put_back = put_back
+        self._clear_way = clear_way
         self._heard_at = time.monotonic()
         self._lock = threading.Lock()
         self._num_held = 0
@@ -69,6 +78,19 @@ class Gate:
         except EnvelopeError as error:
             self._set_aside(queue, element, error)
             return None
+
+    def jammed(self, reason: str) -> None:
+        """The broker answers, but hands nothing out: try to clear its keys, and ask again a little later."""
+        self._heard_at = time.monotonic()
+        log.warning("broker_refuses", reason=reason)
+        try:
+            with database_errors():
+                is_cleared = self._clear_way() > 0
+        except TransientError as error:
+            log.warning("way_not_cleared", reason=str(error))
+            is_cleared = False
+        if not is_cleared:
+            time.sleep(_JAMMED_PAUSE_S)
 
     def _set_aside(self, queue: bytes, element: bytes, error: EnvelopeError) -> None:
         log.warning("message_refused", reason=error.reason, num_bytes=len(element))
