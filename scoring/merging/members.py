@@ -1,0 +1,139 @@
+"""The items of a merge group, as far as merging needs them: what scores them now, and what answers say.
+
+Artifacts and answers come in; tables that every way of merging needs go out, computed once an item.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scoring.merging.extraction import SharedReader, num_lower_layers
+from scoring.merging.refit import Head
+from scoring.merging.updates import updates_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from scoring.artifacts import ExtractorArtifact, ScorerArtifact
+    from scoring.backbone import Backbone
+    from scoring.merging.updates import Updates
+    from scoring.training.network import Inputs
+    from scoring.types import ItemSpec, LabelledAnswer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Member:
+    """One item as it is served now, and its answers.
+
+    Attributes:
+        scorer: its head and calibration
+        extractor: what the head stands on
+        train: human-scored answers to learn from
+        validation: human-scored answers that decide when to stop, and calibrate
+        unread: texts of other answers, which only the item's own model has an opinion on
+    """
+
+    scorer: ScorerArtifact
+    extractor: ExtractorArtifact
+    train: Sequence[LabelledAnswer]
+    validation: Sequence[LabelledAnswer]
+    unread: Sequence[str] = ()
+
+    @property
+    def item(self) -> ItemSpec:
+        """The item."""
+        return self.scorer.item
+
+    @property
+    def num_levels(self) -> tuple[int, ...]:
+        """Levels of each trait [num_traits]."""
+        return tuple(trait.num_levels for trait in self.item.traits)
+
+    @property
+    def head(self) -> Head:
+        """The head as it is now."""
+        weight, bias = self.scorer.head_weight, self.scorer.head_bias
+        return Head(weight.double().numpy(), bias.double().numpy())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """Answers of one member: lower states, human levels, and what its own model says of them.
+
+    Attributes:
+        inputs: as far as the lower layers bring them [num_answers]
+        levels: human levels [num_answers, num_traits]; None where nobody read them
+        taught: the item's own calibrated logits, divided by the temperature [num_answers, num_logits]
+    """
+
+    inputs: Inputs
+    levels: NDArray[np.int64] | None
+    taught: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.inputs.token_ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pupil:
+    """A member with its tables."""
+
+    member: Member
+    updates: Updates
+    train: Table
+    validation: Table
+    unread: Table
+
+
+def reader_for(members: Sequence[Member], backbone: Backbone) -> SharedReader:
+    """A reader under whose cut all members' adapters stand.
+
+    Raises:
+        IncompatibleArtifactError: an adapter is no adapter of this encoder's layers.
+    """
+    modules = [module for member in members for module in member.extractor.modules()]
+    first = members[0].scorer
+    return SharedReader(
+        backbone,
+        num_lower=num_lower_layers(modules, backbone),
+        pooling=first.pooling,
+        max_tokens=first.max_tokens,
+    )
+
+
+def prepare(member: Member, reader: SharedReader) -> Pupil:
+    """Read a member's answers and ask its own model about each."""
+    updates = updates_of(member.extractor)
+
+    def table(texts: Sequence[str], answers: Sequence[LabelledAnswer] | None) -> Table:
+        inputs = reader.read(texts)
+        logits = member.head.logits(reader.features(inputs, updates))
+        levels = None if answers is None else levels_of(member.item, answers)
+        return Table(inputs, levels, logits / _temperatures(member))
+
+    return Pupil(
+        member=member,
+        updates=updates,
+        train=table([one.text for one in member.train], member.train),
+        validation=table([one.text for one in member.validation], member.validation),
+        unread=table(member.unread, None),
+    )
+
+
+def levels_of(item: ItemSpec, answers: Sequence[LabelledAnswer]) -> NDArray[np.int64]:
+    """Human levels, traits in the item's order [num_answers, num_traits]."""
+    rows = [[answer.levels[trait.name] for trait in item.traits] for answer in answers]
+    return np.array(rows, dtype=np.int64).reshape(len(answers), len(item.traits))
+
+
+def _temperatures(member: Member) -> NDArray[np.float32]:
+    """The temperature of each logit's trait [num_logits]."""
+    decisions = member.scorer.decisions
+    return np.repeat(
+        [decisions[trait.name].temperature for trait in member.item.traits], member.num_levels
+    ).astype(np.float32)
