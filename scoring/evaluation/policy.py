@@ -71,6 +71,26 @@ class RetrainingPolicy(_Section):
     on_inconclusive: Literal["shadow", "registered"]
 
 
+class MergingPolicy(_Section):
+    """Which items may share an extractor, what that may cost, and who has to say so."""
+
+    automatic: bool
+    criterion: Literal["gw", "cosine", "cka", "subspace", "gradient", "prompt"]
+    num_answers: Annotated[int, Field(ge=2, le=10_000)]
+    min_answers: Annotated[int, Field(ge=2)]
+    refresh_share: Share
+    share_saved: Annotated[float, Field(ge=0, lt=1)]
+    max_distance: Annotated[float, Field(gt=0)]
+    min_margin: Annotated[float, Field(ge=0)]
+    max_group_size: Annotated[int, Field(ge=2, le=8)]
+    max_qwk_loss: Share
+    max_mean_qwk_loss: Share
+    starts_shadow: bool
+    min_shadow_answers: Annotated[int, Field(ge=0)]
+    max_share_changed: Share
+    approves_itself: bool
+
+
 class Policy(_Section):
     """All thresholds; `items` may set other values of `agreement` for an item by its id."""
 
@@ -78,6 +98,7 @@ class Policy(_Section):
     agreement: AgreementPolicy
     comparison: ComparisonPolicy
     retraining: RetrainingPolicy
+    merging: MergingPolicy
     items: dict[str, dict[str, object]] = Field(default_factory=dict)
 
     def agreement_of(self, item_id: str) -> AgreementPolicy:
