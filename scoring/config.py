@@ -6,6 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Pooling = Literal["mean", "cls"]
+#: In what arithmetic the encoder's linear layers run. "auto": int8 for scorers that were admitted to it, on a
+#: machine where that is right and sooner, fp32 for the rest. "int8": for all, admitted or not, to measure.
+Precision = Literal["auto", "fp32", "int8"]
 #: What training moves beside the head: a LoRA adapter, every weight of a copy of the encoder, or nothing.
 Method = Literal["lora", "full", "head"]
 
@@ -67,11 +70,28 @@ class TrainingConfig:
 def recipe(method: Method) -> TrainingConfig:
     """The defaults of a method: where it parts from the adapter's, it does so by what was measured."""
     if method == "full":
-        return TrainingConfig(method="full", max_epochs=10, head_lr=1e-3)
+        return TrainingConfig(method="full", head_lr=1e-3)
     if method == "head":
         # A step costs next to nothing, since the features never change.
         return TrainingConfig(method="head", max_epochs=60, patience=6, head_lr=1e-2, min_steps=3000)
     return TrainingConfig()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainingConfig:
+    """Further pre-training of a backbone on answers; the defaults are Latif and Zhai's (2025)."""
+
+    #: Share of the tokens that are hidden and guessed (Devlin et al., 2019).
+    mask_share: float = 0.15
+    max_epochs: int = 10
+    batch_size: int = 32
+    lr: float = 5e-5
+    warmup_share: float = 0.1
+    max_grad_norm: float = 1.0
+    max_tokens: int = 128
+    #: Share of the answers that measure and do not teach.
+    held_out_share: float = 0.05
+    seed: int = 20260101
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,5 +103,8 @@ class EngineConfig:
     #: Threads of one process; one process a core is the faster way on a CPU.
     num_threads: int = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Precision = "fp32"
     #: Largest allowed difference of a golden row's logits when a scorer is loaded.
     golden_tolerance: float = 2e-3
+    #: The same in int8, where rounding shows; beyond it the scorer is served in fp32.
+    golden_tolerance_int8: float = 1.0

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from scoring.training.batches import shuffled_batches
+from scoring.training.rates import ramp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -182,10 +183,6 @@ def _optimizer(network: ItemNetwork, config: TrainingConfig) -> torch.optim.Adam
 def _scheduler(
     optimizer: torch.optim.Optimizer, num_steps: int, config: TrainingConfig
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Rates rise over the first `warmup_share` of all steps and fall to zero at the last one."""
-    num_warmup = max(1, round(config.warmup_share * num_steps))
-
-    def factor(step: int) -> float:
-        return min((step + 1) / num_warmup, (num_steps - step) / max(1, num_steps - num_warmup))
-
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: ramp(step, num_steps, warmup_share=config.warmup_share)
+    )

@@ -104,7 +104,7 @@ def test_a_head_alone_is_stored_on_the_bare_backbone_and_served(backbone, tmp_pa
 
 def test_a_whole_encoder_is_measured_but_never_stored(backbone, tmp_path):
     config = replace(QUICK, method="full")
-    with pytest.raises(InvalidInputError, match="item 'ice'.*baseline and is not stored"):
+    with pytest.raises(InvalidInputError, match=r"item 'ice'.*baseline and is not stored"):
         train_item(ITEM, made_up(80), backbone=backbone, store=ArtifactStore(tmp_path), config=config)
     assert list(tmp_path.iterdir()) == []
     report = measure_baseline(ITEM, made_up(80), backbone=backbone, config=config)
