@@ -59,6 +59,22 @@ class ProposalRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedItem:
+    """An item's champion, and its scorer with an extractor of its own: the same one unless it is merged."""
+
+    item_id: str
+    champion: int
+    champion_key: str
+    extractor_key: str
+    extractor_kind: str
+    num_bytes: int
+    own: int
+    own_key: str
+    own_extractor_key: str
+    own_num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Word:
     """Who, why, and what belongs to it."""
 
@@ -111,6 +127,46 @@ def add(connection: Connection, proposal: ProposalRecord, *, word: Word) -> int:
     )
     tell(connection, int(number), "proposed", word)
     return int(number)
+
+
+def served_items(connection: Connection) -> list[ServedItem]:
+    """Every served item: its champion, and the scorer with its own extractor that it has or last had."""
+    rows = connection.execute(
+        text("""
+            SELECT a.item_id, c.scorer_id AS champion, c.scorer_key AS champion_key, x.extractor_key,
+                   x.kind AS extractor_kind, x.num_bytes, o.scorer_id AS own, o.scorer_key AS own_key,
+                   o.extractor_key AS own_extractor_key, o.num_bytes AS own_num_bytes
+            FROM model.alias a
+            JOIN model.item i ON i.item_id = a.item_id AND i.retired_at IS NULL
+            JOIN model.scorer c USING (scorer_id) JOIN model.extractor x USING (extractor_id)
+            JOIN LATERAL (
+                SELECT s.scorer_id, s.scorer_key, e.extractor_key, e.num_bytes
+                FROM model.scorer s JOIN model.extractor e USING (extractor_id)
+                WHERE s.item_id = a.item_id AND e.kind = 'item'
+                ORDER BY s.scorer_id = a.scorer_id DESC,
+                         (SELECT max(m.merge_proposal_id) FROM model.merge_member m
+                          JOIN model.merge_proposal p USING (merge_proposal_id)
+                          WHERE m.scorer_before = s.scorer_id AND p.state = 'promoted') DESC NULLS LAST,
+                         s.scorer_id DESC
+                LIMIT 1
+            ) o ON true
+            WHERE a.alias = 'champion' ORDER BY a.item_id
+        """)
+    )
+    return [ServedItem(**row._mapping) for row in rows]
+
+
+def set_parents(connection: Connection, extractor_key: str, parents: Sequence[str]) -> None:
+    """Note which extractors a merged one came from."""
+    connection.execute(
+        text("""
+            UPDATE model.extractor SET parents = ARRAY(
+                SELECT p.extractor_id FROM model.extractor p
+                WHERE p.extractor_key = ANY(CAST(:parents AS text[])) ORDER BY p.extractor_id)
+            WHERE extractor_key = :key
+        """),
+        {"key": extractor_key, "parents": list(parents)},
+    )
 
 
 def pending(connection: Connection, *, items: Sequence[str] = ()) -> list[tuple[int, str, tuple[str, ...]]]:

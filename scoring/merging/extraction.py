@@ -21,7 +21,7 @@ from scoring.training.layers import LowerLayers, UpperLayers, layer_path
 from scoring.training.network import Inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch.utils.hooks import RemovableHandle
@@ -124,6 +124,32 @@ class SharedReader:
                     hook.remove()
         num_tokens = int(inputs.lengths().sum())
         return {module: total.cpu() / max(1, num_tokens) for module, total in sums.items()}
+
+    def weight_gradients(
+        self,
+        inputs: Inputs,
+        modules: Sequence[str],
+        loss: Callable[[Tensor, NDArray[np.int64]], Tensor],
+    ) -> dict[str, Tensor]:
+        """Gradient of a loss at the bare backbone with respect to some linear layers' weights [out, in].
+
+        Args:
+            inputs: answers.
+            modules: linear layers above the cut.
+            loss: of the features [batch, hidden] of the answers with these indices [batch]
+        """
+        linears = {module: self._linear(module) for module in modules}
+        plain = {module: linear.weight for module, linear in linears.items()}
+        try:
+            for linear in linears.values():
+                linear.weight = nn.Parameter(linear.weight.detach().clone())
+            for batch, last, mask in self._passes(inputs):
+                loss(self._pooled(last, mask), batch).backward()  # type: ignore[no-untyped-call]
+            grads = {module: linear.weight.grad for module, linear in linears.items()}
+        finally:
+            for module, linear in linears.items():
+                linear.weight = plain[module]
+        return {module: grad for module, grad in grads.items() if grad is not None}
 
     def _passes(self, inputs: Inputs) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
         for batch in sorted_batches(inputs.lengths(), _BATCH_SIZE):

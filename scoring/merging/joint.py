@@ -169,7 +169,7 @@ class _Classroom:
     def _step(self, batch: NDArray[np.int64]) -> None:
         logits = self._network(self._train, batch)
         targets = self._targets[torch.from_numpy(batch)].to(logits.device)
-        loss = _cross_entropy(logits, targets, self._num_levels) / len(batch)
+        loss = cross_entropy_of(logits, targets, self._num_levels) / len(batch)
         penalty = torch.stack([one.square().sum() for one in self._network.body_parameters()]).sum()
         self._optimizer.zero_grad()
         (loss + self._config.frobenius_penalty * penalty).backward()  # type: ignore[no-untyped-call]
@@ -185,7 +185,7 @@ class _Classroom:
                 continue
             logits = torch.from_numpy(self._network.predict(lesson.validation)[:, columns])
             targets = torch.from_numpy(lesson.validation_targets).float()
-            losses.append(float(_cross_entropy(logits, targets, lesson.num_levels)) / len(logits))
+            losses.append(float(cross_entropy_of(logits, targets, lesson.num_levels)) / len(logits))
         return float(np.mean(losses)) if losses else 0.0
 
     def _columns(self) -> list[slice]:
@@ -253,7 +253,7 @@ def _network(
     return AdaptedNetwork(backbone, width, config=replace(recipe, lora=lora))
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor, num_levels: Sequence[int]) -> Tensor:
+def cross_entropy_of(logits: Tensor, targets: Tensor, num_levels: Sequence[int]) -> Tensor:
     """Sum over answers and traits; the targets of other items' traits are zero and count for nothing."""
     widths = list(num_levels)
     pairs = zip(torch.split(logits, widths, dim=1), torch.split(targets, widths, dim=1), strict=True)

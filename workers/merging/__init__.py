@@ -1,0 +1,1 @@
+"""Merging by night and by day: clouds, distances, groups, proposals; then shadow, approval, the way back."""

@@ -1,0 +1,199 @@
+"""Which groups are worth a trial tonight: distances, pins and what is live come in, plans go out.
+
+A group that stands stays together here and may only grow; whether it should part is asked apart.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from scoring.merging.groups import GroupRules, choose_groups
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from db.pins import Pin
+    from scoring.evaluation.policy import MergingPolicy
+    from workers.merging.neighbours import Neighbourhood, Pair
+    from workers.merging.standing import StandingItem
+
+#: Groups shown beside a proposal: what it was chosen over.
+_NUM_ALTERNATIVES = 5
+
+Group = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One group for a trial.
+
+    Attributes:
+        kind: merge, join or split
+        items: sorted
+        distance: the largest within the group
+        distance_rank: its place among all pairs of the night
+        alternatives: groups that were near: the nearest pairs that share an item with it
+    """
+
+    kind: str
+    items: Group
+    distance: float
+    distance_rank: int
+    alternatives: tuple[tuple[Group, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Tonight's plans, and groups that were near enough but are not tried, with the reason."""
+
+    plans: tuple[Plan, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def live_groups(items: Mapping[str, StandingItem]) -> list[Group]:
+    """Items whose champions share a merged extractor."""
+    by_extractor: defaultdict[str, list[str]] = defaultdict(list)
+    for name, one in sorted(items.items()):
+        if one.served.extractor_kind == "merged":
+            by_extractor[one.served.extractor_key].append(name)
+    return sorted(tuple(names) for names in by_extractor.values() if len(names) > 1)
+
+
+def plan(
+    near: Neighbourhood,
+    items: Mapping[str, StandingItem],
+    *,
+    pins: Sequence[Pin],
+    tried: Sequence[Group],
+    busy: Collection[str],
+    policy: MergingPolicy,
+) -> Planned:
+    """Choose the groups to try.
+
+    Args:
+        near: tonight's distances.
+        items: what serves now.
+        pins: people's word.
+        tried: groups that were rejected or rolled back with the scorers that serve now.
+        busy: items with a proposal that somebody still has to decide on.
+        policy: shares, thresholds, sizes.
+    """
+    live = live_groups(items)
+    splits, drifted = _splits(near, live, policy, busy=busy)
+    alone = {one.first for one in pins if one.kind == "alone"}
+    free = set(items) - set(busy) - alone - drifted
+    together = {frozenset(group) for group in live}
+    together |= {frozenset((one.first, one.second)) for one in pins if one.kind == "together"}
+    rules = GroupRules(
+        max_group_size=policy.max_group_size,
+        together=frozenset(group for group in together if group <= free),
+        apart=frozenset(
+            group
+            for one in pins
+            if one.kind == "apart" and (group := frozenset((one.first, one.second))) <= free
+        ),
+        blocks={name: one.block for name, one in items.items() if name in free},
+    )
+    chosen, left_out = _choose(near, rules, free=free, tried=tried, policy=policy)
+    plans = [
+        _plan("join" if any(set(other) & set(group) for other in live) else "merge", group, near)
+        for group in chosen
+        if group not in live
+    ]
+    return Planned((*splits, *plans), left_out)
+
+
+def margin(distance: float, near: Neighbourhood, items: Sequence[str]) -> float | None:
+    """By how many noise floors a distance is below the middle pair of all; None where no floor is known."""
+    floors = [floor for name in items if (floor := near.noise_floors.get(name))]
+    if not floors or not near.gw:
+        return None
+    return (statistics.median(near.distances.values()) - distance) / max(floors)
+
+
+def _choose(
+    near: Neighbourhood,
+    rules: GroupRules,
+    *,
+    free: Collection[str],
+    tried: Collection[Group],
+    policy: MergingPolicy,
+) -> tuple[list[Group], dict[str, str]]:
+    """Groups that may be tried; where one may not, its farthest pair is kept apart and all are chosen anew."""
+    distances = {pair: value for pair, value in near.distances.items() if set(pair) <= set(free)}
+    left_out: dict[str, str] = {}
+    while distances:
+        groups = choose_groups(
+            distances, share_saved=policy.share_saved, threshold=policy.max_distance, rules=rules
+        ).groups
+        refused = False
+        for group in groups:
+            pair = _farthest(group, distances, rules.together)
+            reason = _refusal(group, near, policy, tried)
+            if pair is None or reason is None:
+                continue
+            refused, left_out[" + ".join(group)] = True, reason
+            del distances[pair]
+        if not refused:
+            return list(groups), left_out
+    return [], left_out
+
+
+def _farthest(
+    group: Group, distances: Mapping[Pair, float], together: Collection[frozenset[str]]
+) -> Pair | None:
+    """The farthest pair of a group that nobody wants together; None where all of it must be."""
+    free = [
+        (value, pair)
+        for pair, value in distances.items()
+        if set(pair) <= set(group) and not any(set(pair) <= wanted for wanted in together)
+    ]
+    return max(free)[1] if free else None
+
+
+def _refusal(
+    group: Group, near: Neighbourhood, policy: MergingPolicy, tried: Collection[Group]
+) -> str | None:
+    if group in tried:
+        return "was rejected or rolled back with these scorers"
+    return _too_far(_plan("merge", group, near), near, policy)
+
+
+def _splits(
+    near: Neighbourhood, live: Sequence[Group], policy: MergingPolicy, *, busy: Collection[str]
+) -> tuple[list[Plan], set[str]]:
+    """Live groups whose items have drifted apart, and their items."""
+    plans, drifted = [], set[str]()
+    for group in live:
+        inner = near.within(group)
+        if set(group) & set(busy) or not inner:
+            continue
+        one = _plan("split", group, near)
+        if _too_far(one, near, policy):
+            plans.append(one)
+            drifted |= set(group)
+    return plans, drifted
+
+
+def _plan(kind: str, group: Group, near: Neighbourhood) -> Plan:
+    inner = near.within(group)
+    distance = max(inner.values())
+    beside = sorted(
+        (value, pair)
+        for pair, value in near.distances.items()
+        if set(pair) & set(group) and not set(pair) <= set(group)
+    )
+    alternatives = tuple((pair, value) for value, pair in beside[:_NUM_ALTERNATIVES])
+    return Plan(kind, group, distance, near.rank(distance), alternatives)
+
+
+def _too_far(one: Plan, near: Neighbourhood, policy: MergingPolicy) -> str | None:
+    if one.distance > policy.max_distance:
+        return f"{one.distance:.4f} apart, at most {policy.max_distance:.4f} are merged"
+    found = margin(one.distance, near, one.items) if near.criterion == "gw" else None
+    if found is not None and found < policy.min_margin and len(near.distances) > 2:
+        return f"nearer than the middle pair by {found:.1f} noise floors, {policy.min_margin:.1f} are needed"
+    return None
