@@ -30,6 +30,7 @@ _ROOMS = (
     "demo",
     "services",
     "items",
+    "pretrain",
     "training",
     "processes",
     "flow",
