@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
+#: The kind of the scheduled run (table `ops.run`) that a GW run belongs to.
+KIND = "merge"
+
+
 @dataclass(frozen=True, slots=True)
 class GwRunClaim:
     """A run that belongs to this process until its lease ends; `report` is what an earlier attempt left."""

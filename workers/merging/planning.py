@@ -84,8 +84,9 @@ def plan(
     live = live_groups(items)
     splits, drifted = _splits(near, live, policy, busy=busy)
     alone = {one.first for one in pins if one.kind == "alone"}
-    free = set(items) - set(busy) - alone - drifted
     together = {frozenset(group) for group in live}
+    compared = set(items) & near.noise_floors.keys()
+    free = compared - set(busy) - alone - drifted - _without_distance(near, live)
     together |= {frozenset((one.first, one.second)) for one in pins if one.kind == "together"}
     rules = GroupRules(
         max_group_size=policy.max_group_size,
@@ -114,6 +115,16 @@ def margin(distance: float, near: Neighbourhood, items: Sequence[str]) -> float 
     return (statistics.median(near.distances.values()) - distance) / max(floors)
 
 
+def _without_distance(near: Neighbourhood, live: Sequence[Group]) -> set[str]:
+    """Items of live groups that could not be compared tonight: such a group is left as it is."""
+    return {
+        name
+        for group in live
+        if len(near.within(group)) < len(group) * (len(group) - 1) // 2
+        for name in group
+    }
+
+
 def _choose(
     near: Neighbourhood,
     rules: GroupRules,
@@ -122,7 +133,7 @@ def _choose(
     tried: Collection[Group],
     policy: MergingPolicy,
 ) -> tuple[list[Group], dict[str, str]]:
-    """Groups that may be tried; where one may not, its farthest pair is kept apart and all are chosen anew."""
+    """Groups that may be tried; where one may not, its farthest pair is parted and all are chosen anew."""
     distances = {pair: value for pair, value in near.distances.items() if set(pair) <= set(free)}
     left_out: dict[str, str] = {}
     while distances:

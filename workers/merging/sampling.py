@@ -57,12 +57,14 @@ class Sampler:
         *,
         policy: MergingPolicy,
         settings: GwSettings,
+        progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
     ) -> None:
         self._database = database
         self._claimed = claimed
         self._readers = readers
         self._policy = policy
         self._settings = settings
+        self._progress = progress
 
     def refresh(self, items: Mapping[str, StandingItem], check: Callable[[], None]) -> Sampling:
         """Make or keep a cloud for each item.
@@ -78,8 +80,9 @@ class Sampler:
             standing = clouds.standing_clouds(connection)
             taken = {one.item_id for one in clouds.clouds_of_run(connection, self._claimed.gw_run_id)}
         num_made, num_kept, left_out = 0, len(taken & items.keys()), {}
-        for name in sorted(items.keys() - taken):
+        for number, name in enumerate(sorted(items.keys() - taken)):
             check()
+            self._progress("clouds", number, len(items))
             if (cloud := standing.get(name)) and self._still_stands(cloud, items[name]):
                 with database_errors(), self._database.begin() as connection:
                     clouds.use_cloud(connection, self._claimed, name, cloud.digest)
