@@ -55,6 +55,34 @@ GROUP BY item_id, priority, reason
 ORDER BY priority, num_reads DESC, item_id"""
 
 
+DISTANCES = """\
+SELECT first_item, second_item, distance, noise_floor, num_answers, is_solved, finished_at
+FROM grader.distances
+ORDER BY distance, first_item, second_item"""
+
+MERGES = """\
+SELECT merge_proposal_id, state, kind, items, verdict, method, distance, distance_rank, num_pairs,
+       num_answers, qwk_change, worst_qwk_change, micro_f1_change, num_extractors_saved, num_bytes_saved,
+       changed_at, changed_by, reason
+FROM grader.merges
+WHERE state IN ('proposed', 'shadow', 'approved') OR changed_at > now() - interval '28 days'
+ORDER BY merge_proposal_id DESC"""
+
+MERGE_ITEMS = """\
+SELECT merge_proposal_id, item_id, num_answers, qwk_before, qwk_after, qwk_change, qwk_change_low,
+       qwk_change_high, verdict
+FROM grader.merge_items
+WHERE state IN ('proposed', 'shadow', 'approved')
+ORDER BY merge_proposal_id DESC, item_id"""
+
+MERGE_CHANGES = """\
+SELECT merge_proposal_id, item_id, trait, num_answers, share_changed, mean_change, num_changed_by_two,
+       num_new_zeros
+FROM grader.merge_changes
+WHERE state IN ('proposed', 'shadow', 'approved')
+ORDER BY merge_proposal_id DESC, item_id, trait"""
+
+
 def level_shares(*, num_days: int) -> str:
     """How often each level was given in the last days, and before."""
     return f"""\

@@ -26,6 +26,18 @@ FROM ingest.work w
 """
 
 
+#: Something came to its end after the last page was begun, or there is no page of this period yet.
+_MORNING_DUE = """
+SELECT coalesce(
+    (SELECT max(finished_at) FROM (
+        SELECT finished_at FROM grader.batches ORDER BY received_at DESC LIMIT 10
+     ) b) > max(started_at)
+    OR (SELECT max(finished_at) FROM ops.run WHERE kind <> 'morning') > max(started_at), false)
+    OR count(*) FILTER (WHERE period = :period) = 0
+FROM ops.run WHERE kind = 'morning' AND state = 'done'
+"""
+
+
 def begin(connection: Connection, *, kind: str, period: str) -> bool:
     """Note that a run begins; False when this period has been, or is being, run."""
     added = connection.execute(
@@ -54,6 +66,22 @@ def end(connection: Connection, *, kind: str, period: str, report: dict[str, Any
         WHERE kind = :kind AND period = :period
     """).bindparams(bindparam("report", type_=JSONB))
     connection.execute(statement, {"kind": kind, "period": period, "report": report})
+
+
+def is_morning_due(connection: Connection, *, period: str) -> bool:
+    """Whether the morning's page of this period is missing, or older than what has been settled since."""
+    return bool(connection.execute(text(_MORNING_DUE), {"period": period}).scalar_one())
+
+
+def begin_again(connection: Connection, *, kind: str, period: str) -> None:
+    """Note that a run begins which may be repeated within its period."""
+    connection.execute(
+        text("""
+            INSERT INTO ops.run (kind, period, state) VALUES (:kind, :period, 'running')
+            ON CONFLICT (kind, period) DO UPDATE SET state = 'running', started_at = now()
+        """),
+        {"kind": kind, "period": period},
+    )
 
 
 def audit_ledger(connection: Connection) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """What happens once a night, however many beats tick: the ledger is audited, due items are retrained.
 
-Retraining runs in a process of its own, beside the worker and behind it in priority; it needs no one to wait
-for it, because what it does is safe to kill and a later tick begins it again.
+Retraining, and the morning's page, run in processes of their own, beside the worker and behind it in
+priority; they need no one to wait for them, because what they do is safe to kill and a later tick begins it
+again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ log = get_logger("nightly")
 
 RETRAIN = "retrain"
 _COMMAND = (sys.executable, "-m", "workers.cli", "retrain", "--due", "--scheduled")
+_PAGE_COMMAND = (sys.executable, "-m", "workers.cli", "report", "--scheduled")
 
 
 class Errand:
@@ -57,15 +59,23 @@ class Errand:
 
 
 _retraining = Errand(_COMMAND)
+_page = Errand(_PAGE_COMMAND)
 
 
-def run_nightly(database: Database, *, period: str | None = None, retraining: Errand = _retraining) -> bool:
-    """Audit the ledger for one period, once, and see that the period's retraining is done or under way.
+def run_nightly(
+    database: Database,
+    *,
+    period: str | None = None,
+    retraining: Errand = _retraining,
+    page: Errand = _page,
+) -> bool:
+    """Audit the ledger for one period, once, and see that its retraining and its page are done or under way.
 
     Args:
         database: the ledger.
         period: the day as YYYY-MM-DD; today in UTC by default.
         retraining: what retrains the items that are due.
+        page: what draws the reads of the night and writes the morning's page.
 
     Returns:
         Whether this call was the one that audited.
@@ -81,6 +91,10 @@ def run_nightly(database: Database, *, period: str | None = None, retraining: Er
         log.info("nightly_done", period=period, **audit)
     if not is_retrained and retraining.start():
         log.info("retraining_started", period=period)
+    with database.begin() as connection:
+        is_page_due = runs.is_morning_due(connection, period=period)
+    if is_page_due and page.start():
+        log.info("page_started", period=period)
     return is_first
 
 

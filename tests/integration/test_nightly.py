@@ -54,13 +54,14 @@ def test_every_tick_begins_the_retraining_until_it_is_done(school: School) -> No
             return started[-1]
 
     database = school.town.database
-    assert run_nightly(database, period=PERIOD, retraining=Counted(()))
-    assert not run_nightly(database, period=PERIOD, retraining=Counted(()))
+    page = Errand((sys.executable, "-S", "-c", ""))
+    assert run_nightly(database, period=PERIOD, retraining=Counted(()), page=page)
+    assert not run_nightly(database, period=PERIOD, retraining=Counted(()), page=page)
     assert started == [True, True]
     with database.begin() as connection:
         runs.begin(connection, kind=RETRAIN, period=PERIOD)
         runs.end(connection, kind=RETRAIN, period=PERIOD, report={})
-    assert not run_nightly(database, period=PERIOD, retraining=Counted(()))
+    assert not run_nightly(database, period=PERIOD, retraining=Counted(()), page=page)
     assert len(started) == 2
 
 

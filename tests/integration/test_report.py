@@ -13,7 +13,8 @@ from sqlalchemy import text
 from db import morning, reading
 from db.session import make_engine
 from scoring.evaluation.policy import read_policy
-from tests import graded
+from tests import graded, merges_on_show
+from workers.report.merging import merges_page
 from workers.report.morning import morning_page, write_report
 from workers.report.page import Mark
 from workers.report.rendering import render
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from tests.command_line import CommandLine
     from workers.report.page import Page, Table
 
-SECTIONS = ["batches", "agreement", "shares", "codes", "queue", "drift"]
+SECTIONS = ["batches", "agreement", "shares", "codes", "queue", "drift", "distances", "merges"]
 
 
 @pytest.fixture
@@ -99,13 +100,13 @@ def test_appeals_stand_first_in_the_queue_and_at_the_top(database: Engine) -> No
         reading.ask(connection, 7, reason="appeal", actor="ann")
     page = morning_page(database, read_policy())
     assert texts(table(page, "queue"))[0][:3] == ["appeal", "ramp", "1"]
-    assert "1 appeals wait for a read." in [remark.text for remark in page.remarks]
+    assert "1 appeal waits for a read." in [remark.text for remark in page.remarks]
 
 
 def test_every_select_on_the_page_runs_as_it_stands(database: Engine) -> None:
     page = morning_page(database, read_policy())
     selects = [block.select for part in page.parts for block in part.section.blocks if block.select]
-    assert len(selects) == 7
+    assert len(selects) == 9
     with database.connect() as connection:
         for shown in selects:
             for select in shown.split(";"):
@@ -187,3 +188,42 @@ def test_the_verb_names_the_file(scorefold: CommandLine, database: Engine, tmp_p
 
 def test_the_page_shows_no_more_than_the_newest_batches() -> None:
     assert f"LIMIT {morning.NUM_BATCHES}" in morning.BATCHES
+
+
+@pytest.fixture
+def merging(database: Engine) -> Engine:
+    with database.begin() as connection:
+        merges_on_show.place(connection, ["puddle", "ramp", *(f"item-{n}" for n in range(2, 12))])
+    return database
+
+
+def test_distances_and_proposals_stand_with_their_evidence(merging: Engine) -> None:
+    page = morning_page(merging, read_policy())
+    assert [part.section.anchor for part in page.parts] == SECTIONS
+    (drawing, pairs) = page.parts[-2].section.blocks
+    assert 'role="img"' in str(drawing.drawing)
+    assert len(pairs.rows) == 20
+    nearest = [float(row[2]) for row in texts(pairs)]
+    assert nearest == sorted(nearest)
+    assert texts(pairs)[0][5] == "within the noise"
+    proposed, rejected = reversed(texts(table(page, "merges")))
+    assert (proposed[1], proposed[3], proposed[4], proposed[7]) == (
+        "puddle, ramp",
+        "proposed",
+        "pass",
+        "2 of 66",
+    )
+    assert proposed[9] == "−0.010"
+    assert rejected[3] == "rejected"
+    evidence = texts(table(page, "merges", at=1))
+    assert [row[1] for row in evidence] == ["puddle", "ramp"]
+    assert evidence[0][5] == "−0.010 [−0.030, +0.010]"
+    assert "1 proposed merge waits for a decision." in [remark.text for remark in page.remarks]
+
+
+def test_the_page_of_merges_stands_alone(merging: Engine) -> None:
+    page = merges_page(merging)
+    html = render(page)
+    assert [part.section.anchor for part in page.parts] == ["distances", "merges"]
+    assert "<svg" in html
+    assert "puddle, ramp" in html

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,8 @@ import typer
 from workers.cli.main import app
 from workers.cli.printing import print_json, say
 
+_BEHIND_SCORING = 10
+
 
 @app.command()
 def report(
@@ -17,20 +20,29 @@ def report(
         Path | None,
         typer.Option(help="the file; by default morning-DATE.html and latest.html in the folder of reports"),
     ] = None,
+    scheduled: Annotated[bool, typer.Option("--scheduled", hidden=True)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Write the morning's page: one HTML file that loads nothing and holds no answer and no student.
 
     Progress and rejects, agreement with intervals and flags, score shares, condition codes, the read queue,
-    drift, merges; each table with the SELECT behind it. Written each night by itself (see `beat`).
+    drift, merges; each table with the SELECT behind it. While `beat` runs it is written each night by itself.
     """
     from db.session import make_engine
     from workers.places import database_url
     from workers.report.morning import write_report
+    from workers.report.schedule import run_morning
     from workers.settings import load_settings
+    from workers.telemetry import configure_logging
 
     settings = load_settings()
-    path = write_report(make_engine(database_url(settings), statement_timeout_s=None), settings, out=out)
+    database = make_engine(database_url(settings), statement_timeout_s=None)
+    if scheduled:
+        configure_logging(settings.telemetry)
+        os.nice(_BEHIND_SCORING)
+        run_morning(database, settings)
+        return
+    path = write_report(database, settings, out=out)
     if as_json:
         print_json({"file": path})
     else:

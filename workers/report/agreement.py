@@ -52,7 +52,7 @@ def agreement(connection: Connection, policy: Policy) -> Part:
         rows,
         morning.CROSS_TABLES,
         note="Answers that a scorer learned from are left out. QWK, SMD and exact agreement follow from these"
-        " counts; intervals are by bootstrap. `scorefold evaluate` also judges by groups and double reads.",
+        " counts; intervals are by bootstrap. scorefold evaluate also judges by groups and double reads.",
         num_heads=2,
     )
     lead = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from db import morning
-from workers.report.page import Cell, Column, Mark, Part, Remark, Section, Table, moment, number
+from workers.report.page import Cell, Column, Mark, Part, Remark, Section, Table, counted, moment, number
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -75,13 +75,13 @@ def _remarks(rows: list[dict[str, Any]]) -> list[Remark]:
     if not rows:
         return [Remark("No batch has come in yet.", _ANCHOR, Mark.UNSURE)]
     told = (
-        ("num_waiting", "wait for their scores", Mark.UNSURE),
-        ("num_quarantined", "are in quarantine", Mark.BAD),
-        ("num_refused", "rows or answers were refused", Mark.UNSURE),
+        ("num_waiting", "answer waits for its scores", "answers wait for their scores", Mark.UNSURE),
+        ("num_quarantined", "answer is in quarantine", "answers are in quarantine", Mark.BAD),
+        ("num_refused", "row or answer was refused", "rows or answers were refused", Mark.UNSURE),
     )
-    sums = [(sum(row[name] for row in rows), words, mark) for name, words, mark in told]
+    sums = [(sum(row[name] for row in rows), one, several, mark) for name, one, several, mark in told]
     return [
-        Remark(f"{count:,} {words if 'refused' in words else f'answers {words}'}.", _ANCHOR, mark)
-        for count, words, mark in sums
+        Remark(f"{counted(count, one, several)}.", _ANCHOR, mark)
+        for count, one, several, mark in sums
         if count
     ]

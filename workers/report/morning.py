@@ -12,6 +12,7 @@ from workers.policies import find_policy
 from workers.replacing import replaced
 from workers.report.agreement import agreement
 from workers.report.arrivals import arrivals
+from workers.report.merging import distances, proposals
 from workers.report.page import Page
 from workers.report.reading import condition_codes, read_queue
 from workers.report.rendering import render
@@ -68,5 +69,7 @@ def morning_page(database: Database, policy: Policy) -> Page:
             condition_codes(connection),
             read_queue(connection),
             drift,
+            distances(connection),
+            proposals(connection),
         )
     return Page("scorefold: the morning's page", datetime.now(UTC), parts)

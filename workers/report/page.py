@@ -101,6 +101,11 @@ class Page:
         return sorted(found, key=lambda remark: remark.mark is not Mark.BAD)
 
 
+def counted(count: int, one: str, several: str) -> str:
+    """How many, with the words for one or for several."""
+    return f"{count:,} {one if count == 1 else several}"
+
+
 def number(value: float | None, *, digits: int = 0) -> Cell:
     """A number, or a dash where there is none."""
     if value is None or value != value:  # noqa: PLR0124 (nan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from db import morning
-from workers.report.page import Cell, Column, Mark, Part, Remark, Section, Table, moment, number
+from workers.report.page import Cell, Column, Mark, Part, Remark, Section, Table, counted, moment, number
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -50,8 +50,11 @@ def read_queue(connection: Connection) -> Part:
     table = Table("Reads that wait, by need", columns, rows, morning.READ_QUEUE, num_heads=2)
     lead = "docs/graders.md says how to take the next answers from the queue, and how to give their scores."
     remarks = []
-    for reason, words in (("appeal", "appeals wait"), ("disagreement", "large disagreements wait")):
+    for reason, one, several in (
+        ("appeal", "appeal waits", "appeals wait"),
+        ("disagreement", "large disagreement waits", "large disagreements wait"),
+    ):
         count = sum(row["num_reads"] for row in found if row["reason"] == reason)
         if count:
-            remarks.append(Remark(f"{count:,} {words} for a read.", "queue", Mark.BAD))
+            remarks.append(Remark(f"{counted(count, one, several)} for a read.", "queue", Mark.BAD))
     return Part(Section("queue", "Read queue", lead, [table]), remarks)
