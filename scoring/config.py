@@ -38,7 +38,7 @@ class TrainingConfig:
     lora: LoraShape = field(default_factory=LoraShape)
     #: How many layers, from the last one down, carry the adapter; None for all. What lies below them runs
     #: once in training, not once an epoch.
-    num_adapted_layers: int | None = 3
+    num_adapted_layers: int | None = None
     pooling: Pooling = "mean"
     max_tokens: int = 128
     max_epochs: int = 6
@@ -47,7 +47,7 @@ class TrainingConfig:
     #: are stretched in proportion.
     min_steps: int = 300
     batch_size: int = 16
-    adapter_lr: float = 1e-3
+    adapter_lr: float = 5e-4
     #: Rate of the encoder's own weights, where they are trained at all.
     encoder_lr: float = 5e-5
     head_lr: float = 3e-3
