@@ -126,6 +126,15 @@ def _passing_on(told: SimpleQueue[Any], progress: Told | None) -> Iterator[None]
 def _set_up(told: News) -> None:
     global _told  # noqa: PLW0603 (the pool's initializer has no other place to leave it)
     _told = told
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot stop its pool, and the pool's processes would wait for it for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _train(job: TrainingJob, workshop: Workshop) -> Trained:

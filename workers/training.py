@@ -11,6 +11,7 @@ from scoring.errors import FatalError, InvalidInputError, PermanentError, Transi
 from scoring.types import BaselineReport
 from workers.courses import Courses
 from workers.earlier import identity, left_by
+from workers.evaluating import plain
 from workers.importers import answers, files
 from workers.importers.answers import LabelledRow
 from workers.roster import spec_of
@@ -205,7 +206,7 @@ def _register(database: Database, report: TrainingReport, run: int, *, wishes: W
         alpha=report.alpha,
         target_modules=report.target_modules,
         num_bytes=report.extractor_num_bytes,
-        metrics={"test": [asdict(one) for one in report.metrics], "num_test": report.num_test},
+        metrics={"test": [plain(one) for one in report.metrics], "num_test": report.num_test},
         training_run_id=run,
     )
     with database_errors(), database.begin() as connection:

@@ -95,7 +95,9 @@ def _role(one: TrainedItem) -> str:
 
 def _show(trained: list[TrainedItem], *, as_json: bool) -> None:
     if as_json:
-        print_json(trained)
+        from workers.evaluating import plain
+
+        print_json([plain(one) for one in trained])
         return
     rows: list[tuple[object, ...]] = []
     for one in trained:
