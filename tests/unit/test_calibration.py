@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 from scipy.stats import beta
 
+from scoring import calibration
 from scoring.calibration import (
     REVIEW_ALL,
     fit_cut_points,
@@ -82,6 +83,7 @@ def test_cut_points_hold_up_when_the_human_levels_do_not_vary():
 
 
 @given(st.integers(0, 2**32 - 1))
+@settings(deadline=None)
 def test_fitted_cut_points_ascend_and_never_lose_on_their_own_answers(seed):
     rng = np.random.default_rng(seed)
     human = rng.integers(4, size=60)
@@ -143,3 +145,54 @@ def test_a_good_item_earns_automation():
     assert decision.temperature == pytest.approx(2, rel=0.25)
     assert kept.mean() > 0.3
     assert (decided.level[kept] != human[kept]).mean() <= 0.1
+
+
+def noisy(num_answers, *, seed):
+    """Logits that know nothing of half of the answers, and human levels."""
+    rng = np.random.default_rng(seed)
+    human = rng.integers(3, size=num_answers)
+    logits = rng.normal(size=(num_answers, 3))
+    logits[np.arange(num_answers), human] += 2.0 * (rng.random(num_answers) < 0.5)
+    return logits, human
+
+
+def test_no_answer_is_decided_by_a_fit_that_saw_it(monkeypatch):
+    logits, human = noisy(60, seed=1)
+    seen = []
+
+    def spy(table, levels):
+        seen.append({tuple(row) for row in table})
+        return 1.0
+
+    monkeypatch.setattr(calibration, "fit_temperature", spy)
+    monkeypatch.setattr(calibration, "decide", lambda table, _: spied(table))
+
+    def spied(table):
+        assert not seen[-1] & {tuple(row) for row in table}
+        assert len(seen[-1]) + len(table) == 60
+        return decide(table, Decision())
+
+    confidence, right = calibration.cross_fitted(logits, human)
+    assert len(seen) == 5
+    assert (confidence > 0).all()
+    assert right.mean() == pytest.approx((logits.argmax(1) == human).mean())
+
+
+def test_parts_of_cross_fitting_hold_their_share_of_every_level():
+    human = np.array([0] * 50 + [1] * 5 + [2] * 5)
+    logits = np.eye(3)[human] + np.random.default_rng(2).normal(size=(60, 3))
+    confidence, right = calibration.cross_fitted(logits, human)
+    assert confidence.shape == right.shape == (60,)
+    # With every level known to every fit no part is decided blindly, so that rare levels can be right too.
+    assert right[human > 0].any()
+
+
+def test_cut_points_chosen_on_few_answers_do_not_buy_automation():
+    """Fitted and judged on the same answers, a decision looks better than it is; cross-fitted, less so."""
+    better = []
+    for seed in range(40):
+        logits, human = noisy(40, seed=seed)
+        own = fit_decision(logits, human, risk=0.1, certainty=0.9)
+        _, right = calibration.cross_fitted(logits, human)
+        better.append((decide(logits, own).level == human).mean() - right.mean())
+    assert np.mean(better) > 0.005
