@@ -162,11 +162,11 @@ class Deployment:
                 raise AssertionError(f"{query}: {found} after {timeout_s} s, wanted {at_least}\n{log}")
             time.sleep(0.1)
 
-    def wait_until_log(self, word: str, *, timeout_s: float = 180.0) -> None:
-        """Poll until a worker has said something."""
+    def wait_until_log(self, word: str, *, times: int = 1, timeout_s: float = 180.0) -> None:
+        """Poll until the workers have said something so many times."""
         deadline = time.monotonic() + timeout_s
-        while word not in (self.folder / "worker.log").read_text():
-            assert time.monotonic() < deadline, f"no worker said {word}"
+        while (self.folder / "worker.log").read_text().count(word) < times:
+            assert time.monotonic() < deadline, f"no worker said {word}, or not {times} times"
             time.sleep(0.1)
 
     def wait_until_settled(self, *, timeout_s: float = 60.0) -> None:

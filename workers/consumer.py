@@ -210,6 +210,7 @@ def _offer_tasks(app: Celery, station: Station) -> None:
 
     def nightly() -> None:
         with station.gate.held():
+            log.debug("nightly_tick")
             run_nightly(station.database)
 
     app.task(name=SCORE_TASK, shared=False)(score)
