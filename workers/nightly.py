@@ -1,6 +1,6 @@
-"""What happens once a night, however many beats tick: the ledger is audited, due items are retrained.
+"""What happens once a night, however many beats tick: an audit, retraining, merging, the morning's page.
 
-Retraining, and the morning's page, run in processes of their own, beside the worker and behind it in
+Retraining, merging and the page run in processes of their own, beside the worker and behind it in
 priority; they need no one to wait for them, because what they do is safe to kill and a later tick begins it
 again.
 """
@@ -14,7 +14,7 @@ import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from db import runs
+from db import gw_runs, runs
 from workers.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ log = get_logger("nightly")
 
 RETRAIN = "retrain"
 _COMMAND = (sys.executable, "-m", "workers.cli", "retrain", "--due", "--scheduled")
+_MERGE_COMMAND = (sys.executable, "-m", "workers.cli", "merges", "run", "--scheduled")
 _PAGE_COMMAND = (sys.executable, "-m", "workers.cli", "report", "--scheduled")
 
 
@@ -59,6 +60,7 @@ class Errand:
 
 
 _retraining = Errand(_COMMAND)
+_merging = Errand(_MERGE_COMMAND)
 _page = Errand(_PAGE_COMMAND)
 
 
@@ -67,14 +69,16 @@ def run_nightly(
     *,
     period: str | None = None,
     retraining: Errand = _retraining,
+    merging: Errand = _merging,
     page: Errand = _page,
 ) -> bool:
-    """Audit the ledger for one period, once, and see that its retraining and its page are done or under way.
+    """Audit the ledger for one period, once, and see that all else of it is done or under way.
 
     Args:
         database: the ledger.
         period: the day as YYYY-MM-DD; today in UTC by default.
         retraining: what retrains the items that are due.
+        merging: what compares items and tries merges; begun once the retraining is done.
         page: what draws the reads of the night and writes the morning's page.
 
     Returns:
@@ -83,6 +87,7 @@ def run_nightly(
     period = period or datetime.now(UTC).date().isoformat()
     with database.begin() as connection:
         is_retrained = runs.is_done(connection, kind=RETRAIN, period=period)
+        is_merged = runs.is_done(connection, kind=gw_runs.KIND, period=period)
         is_first = runs.begin(connection, kind="nightly", period=period)
     if is_first:
         with database.begin() as connection:
@@ -91,6 +96,8 @@ def run_nightly(
         log.info("nightly_done", period=period, **audit)
     if not is_retrained and retraining.start():
         log.info("retraining_started", period=period)
+    if is_retrained and not is_merged and merging.start():
+        log.info("merging_started", period=period)
     with database.begin() as connection:
         is_page_due = runs.is_morning_due(connection, period=period)
     if is_page_due and page.start():
@@ -103,3 +110,10 @@ def skip_retraining(database: Database, period: str) -> None:
     with database.begin() as connection:
         runs.begin(connection, kind=RETRAIN, period=period)
         runs.end(connection, kind=RETRAIN, period=period, report={"automatic": False})
+
+
+def skip_merging(database: Database, period: str) -> None:
+    """Note that the policy wants no merging by schedule, so that this period's ticks leave it alone."""
+    with database.begin() as connection:
+        runs.begin(connection, kind=gw_runs.KIND, period=period)
+        runs.end(connection, kind=gw_runs.KIND, period=period, report={"automatic": False})

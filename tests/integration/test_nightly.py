@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from db import runs
+from db import gw_runs, runs
 from scoring.evaluation.policy import read_policy
 from tests.schoolhouse import School
 from workers.nightly import RETRAIN, Errand, run_nightly
@@ -61,8 +61,27 @@ def test_every_tick_begins_the_retraining_until_it_is_done(school: School) -> No
     with database.begin() as connection:
         runs.begin(connection, kind=RETRAIN, period=PERIOD)
         runs.end(connection, kind=RETRAIN, period=PERIOD, report={})
-    assert not run_nightly(database, period=PERIOD, retraining=Counted(()), page=page)
+    merging = Errand((sys.executable, "-S", "-c", ""))
+    assert not run_nightly(database, period=PERIOD, retraining=Counted(()), merging=merging, page=page)
     assert len(started) == 2
+    assert merging._child is not None
+
+
+def test_merging_begins_once_the_retraining_is_done_and_until_it_is_done_itself(school: School) -> None:
+    idle = Errand((sys.executable, "-S", "-c", ""))
+    merging = Errand((sys.executable, "-S", "-c", ""))
+    database = school.town.database
+    for kind in (RETRAIN, gw_runs.KIND):
+        run_nightly(database, period=PERIOD, retraining=idle, merging=merging, page=idle)
+        assert (merging._child is None) == (kind == RETRAIN)
+        with database.begin() as connection:
+            runs.begin(connection, kind=kind, period=PERIOD)
+            runs.end(connection, kind=kind, period=PERIOD, report={})
+    assert merging._child is not None
+    first = merging._child
+    first.wait()
+    run_nightly(database, period=PERIOD, retraining=idle, merging=merging, page=idle)
+    assert merging._child is first
 
 
 def test_the_scheduled_command_ends_the_period(school: School, scorefold: CommandLine) -> None:

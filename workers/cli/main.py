@@ -42,6 +42,7 @@ _ROOMS = (
     "models",
     "evaluate",
     "retrain",
+    "merges",
     "quarantine",
     "reconcile",
     "stream",
