@@ -25,6 +25,7 @@ class FeatureCloud:
         item_id: the item
         features: one row an answer [num_answers, hidden]
         digest: changes when the features or the sample change; distances are cached by it
+        block: what has to be equal for two items to be compared at all (backbone, adapter shape, language)
 
     Raises:
         InvalidInputError: the features are no finite table of at least two rows.
@@ -33,6 +34,7 @@ class FeatureCloud:
     item_id: str
     features: NDArray[np.float32]
     digest: str
+    block: str = ""
 
     def __post_init__(self) -> None:
         if self.features.ndim != 2 or len(self.features) < 2:
@@ -47,9 +49,9 @@ class FeatureCloud:
         return len(self.features)
 
     @classmethod
-    def of(cls, item_id: str, features: NDArray[np.float32]) -> FeatureCloud:
+    def of(cls, item_id: str, features: NDArray[np.float32], *, block: str = "") -> FeatureCloud:
         """A cloud whose digest is made of the features themselves."""
-        return cls(item_id, features, features_digest(features))
+        return cls(item_id, features, features_digest(features), block)
 
 
 def sample_rows(num_rows: int, *, max_rows: int, seed: int, item_id: str) -> NDArray[np.int64]:

@@ -1,38 +1,56 @@
-"""Which items are nearest to each other, with as few distances computed as can be."""
+"""Which items are nearest to each other, with as few distances solved as can be.
+
+Clouds come in, pairs with their distances go out, and how far each verdict can be trusted. Two ways, by the
+number of pairs: branch and bound, which finds exactly what solving every pair would find; or, for very many,
+a ladder of estimates whose misses are measured. Where distances are kept from one night to the next is not
+known here.
+"""
 
 from __future__ import annotations
 
-import itertools
 import time
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from scoring.merging.distances import gw_distance
-from scoring.merging.relations import relate
+import numpy as np
+
+from scoring.merging.crew import ROUNDING, crew
+from scoring.merging.field import PairField
+from scoring.merging.ladder import Audit, SearchEffort, climb
+from scoring.merging.verdicts import PairDistance, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from scoring.merging.clouds import FeatureCloud
+    from scoring.merging.crew import Crew
     from scoring.merging.distances import GwSettings
 
+__all__ = ["PairDistance", "SearchEffort", "SearchReport", "nearest_pairs"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairDistance:
-    """One pair's distance and what is known about it."""
-
-    first: str
-    second: str
-    distance: float
-    lower_bound: float
-    num_answers: int
-    solved: bool
-    certified: bool
+#: Pairs that branch and bound solves between two looks at how near a pair has to be.
+_BATCH_SIZE = 32
+_NOTHING_KNOWN: Mapping[tuple[str, str], PairDistance] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchReport:
-    """The pairs asked for, nearest first, and how they were found."""
+    """The pairs asked for, and how they were found.
+
+    Attributes:
+        pairs: the pairs asked for, nearest first, all of them solved
+        num_pairs: pairs that may be compared at all
+        num_bounded_away: unsolved pairs that a certified lower bound puts outside of what was asked for
+        num_solved: pairs solved in this search
+        num_reused: pairs whose solved distance was known
+        seconds: wall time
+        num_sifted: coarse distances computed in this search
+        cutoff: how near a pair had to be to be among `pairs`
+        examined: everything worth keeping for the next search: pairs solved or sifted, now or before
+        recall: estimated share found of the pairs asked for; 1 where every verdict is certified
+        num_audited: pairs solved only to estimate `recall`
+    """
 
     pairs: tuple[PairDistance, ...]
     num_pairs: int
@@ -40,6 +58,17 @@ class SearchReport:
     num_solved: int
     num_reused: int
     seconds: float
+    num_sifted: int = 0
+    cutoff: float = np.inf
+    examined: tuple[PairDistance, ...] = ()
+    recall: float = 1.0
+    num_audited: int = 0
+
+    @property
+    def certified_share(self) -> float:
+        """Share of all pairs of which it is certain whether they belong to what was asked for."""
+        num_unsolved = self.num_pairs - self.num_solved - self.num_reused
+        return 1 - (num_unsolved - self.num_bounded_away) / self.num_pairs if self.num_pairs else 1.0
 
 
 def nearest_pairs(
@@ -48,41 +77,69 @@ def nearest_pairs(
     num_pairs: int | None,
     threshold: float | None,
     settings: GwSettings,
-    known: Mapping[tuple[str, str], PairDistance] = {},
+    known: Mapping[tuple[str, str], PairDistance] = _NOTHING_KNOWN,
     on_progress: Callable[[int, int], None] | None = None,
+    effort: SearchEffort | None = None,
 ) -> SearchReport:
-    """The nearest pairs of items; all pairs when neither a number nor a threshold is given."""
+    """The nearest pairs of items, or all within a threshold, or both limits; all pairs without either.
+
+    Args:
+        clouds: one an item; only those of one block are compared
+        num_pairs: most pairs to give
+        threshold: largest distance of a pair
+        settings: how distances are computed
+        known: what earlier searches with the same settings found, by the two clouds' digests in any order
+        on_progress: called with pairs settled and pairs in all, or at most, as the search goes on
+        effort: how much it may cost
+
+    Raises:
+        InvalidInputError: an item comes twice, or the limits or the effort make no sense.
+    """
     started = time.monotonic()
-    clouds = sorted(clouds, key=lambda cloud: cloud.item_id)
-    relations = [relate(cloud.features[: settings.num_answers]) for cloud in clouds]
-    found, num_reused = [], 0
-    todo = list(itertools.combinations(range(len(clouds)), 2))
-    for done, (i, j) in enumerate(todo):
-        a, b = clouds[i], clouds[j]
-        if pair := known.get((a.digest, b.digest)):
-            num_reused += 1
+    effort, wanted = effort or SearchEffort(), Wanted(num_pairs, threshold)
+    field = PairField(clouds, settings=settings, coarse_answers=effort.coarse_answers)
+    field.recall(known)
+    is_exact = wanted.is_all or effort.max_exact_pairs is None or len(field) <= effort.max_exact_pairs
+    progress = on_progress or (lambda _done, _all: None)
+    with crew(effort.num_processes) as workers:
+        if is_exact:
+            _branch_and_bound(field, wanted, crew=workers, on_progress=progress)
+            audit = Audit(0, 0.0)
         else:
-            n = min(len(relations[i]), len(relations[j]))
-            result = gw_distance(relations[i].first(n), relations[j].first(n), settings)
-            pair = PairDistance(
-                first=a.item_id,
-                second=b.item_id,
-                distance=result.distance,
-                lower_bound=result.lower_bound,
-                num_answers=n,
-                solved=True,
-                certified=True,
-            )
-        found.append(pair)
-        if on_progress:
-            on_progress(done + 1, len(todo))
-    found.sort(key=lambda pair: (pair.distance, pair.first, pair.second))
-    near = [pair for pair in found if threshold is None or pair.distance <= threshold]
+            audit = climb(field, wanted, effort, crew=workers, on_progress=progress)
+    return _report(field, wanted, audit, seconds=time.monotonic() - started)
+
+
+def _branch_and_bound(
+    field: PairField, wanted: Wanted, *, crew: Crew, on_progress: Callable[[int, int], None]
+) -> None:
+    """Solve in the order of the bounds until no unsolved pair can be near enough."""
+    order = np.flatnonzero(~field.is_solved)
+    order = order[np.argsort(field.lower[order], kind="stable")]
+    for start in range(0, len(order), _BATCH_SIZE):
+        cutoff = wanted.cutoff(field.solved_distances())
+        batch = order[start : start + _BATCH_SIZE]
+        field.solve(batch[field.lower[batch] <= cutoff + ROUNDING], crew, cutoff=cutoff)
+        on_progress(min(start + _BATCH_SIZE, len(order)), len(order))
+
+
+def _report(field: PairField, wanted: Wanted, audit: Audit, *, seconds: float) -> SearchReport:
+    cutoff = wanted.cutoff(field.solved_distances())
+    solved = np.flatnonzero(field.is_solved)
+    near = solved[np.argsort(field.distances[solved], kind="stable")]
+    near = near[field.distances[near] <= cutoff][: wanted.num_pairs]
+    examined = np.flatnonzero(field.is_solved | ~np.isnan(field.coarse))
+    num_missed = min(audit.num_missed, float(len(near)))
     return SearchReport(
-        pairs=tuple(near[:num_pairs]),
-        num_pairs=len(todo),
-        num_bounded_away=0,
-        num_solved=len(todo) - num_reused,
-        num_reused=num_reused,
-        seconds=time.monotonic() - started,
+        pairs=field.verdicts(near, cutoff=cutoff),
+        num_pairs=len(field),
+        num_bounded_away=int((~field.is_solved & (field.lower > cutoff)).sum()),
+        num_solved=field.num_solved,
+        num_reused=field.num_reused,
+        seconds=seconds,
+        num_sifted=field.num_sifted,
+        cutoff=cutoff,
+        examined=field.verdicts(examined, cutoff=cutoff),
+        recall=1 - num_missed / len(near) if len(near) else 1.0,
+        num_audited=audit.num_audited,
     )

@@ -1,0 +1,157 @@
+"""The pairs of one search, column by column: what is known of each, filled in as the search goes on."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scoring.errors import InvalidInputError
+from scoring.merging.crew import Problem
+from scoring.merging.summaries import Summaries
+from scoring.merging.verdicts import PairDistance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from scoring.merging.clouds import FeatureCloud
+    from scoring.merging.crew import Crew
+    from scoring.merging.distances import GwSettings
+    from scoring.merging.relations import Relations
+
+#: Relational matrices kept at hand: 1.3 MB each at 400 answers.
+_MAX_RELATIONS = 200
+
+
+class PairField:
+    """All pairs of clouds that may be compared; a place is a pair's index in every column.
+
+    Attributes:
+        first: index of the pair's first cloud [num_pairs]
+        second: index of its second cloud [num_pairs]
+        lower: certified lower bound [num_pairs]
+        distances: the solver's, nan where it has not run [num_pairs]
+        coarse: coarse distance, nan where there is none [num_pairs]
+        num_solved: pairs that this search solved
+        num_sifted: pairs whose coarse distance this search computed
+        num_reused: pairs whose distance was known before
+    """
+
+    def __init__(self, clouds: Sequence[FeatureCloud], *, settings: GwSettings, coarse_answers: int) -> None:
+        self.clouds = sorted(clouds, key=lambda cloud: cloud.item_id)
+        _check_ids(self.clouds)
+        self.settings = settings
+        self.coarse_answers = coarse_answers
+        self.first, self.second = _pairs_within_blocks(self.clouds)
+        self._relations: Callable[[int], Relations] = lru_cache(_MAX_RELATIONS)(self._relate)
+        self._small: list[NDArray[np.float32]] = []
+        self._summaries = Summaries.of(self._look_at(place) for place in range(len(self.clouds)))
+        self.lower = self._summaries.lower_bounds(self.first, self.second)
+        self.distances = np.full(len(self.first), np.nan)
+        self.coarse = np.full(len(self.first), np.nan)
+        self.num_solved = self.num_sifted = self.num_reused = 0
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def is_solved(self) -> NDArray[np.bool_]:
+        """Whether the solver's distance is known [num_pairs]."""
+        known: NDArray[np.bool_] = ~np.isnan(self.distances)
+        return known
+
+    def solved_distances(self) -> NDArray[np.float64]:
+        """The distances that are known [num_solved]."""
+        return self.distances[self.is_solved]
+
+    def predictors(self) -> NDArray[np.float64]:
+        """What a forecast learns from [num_pairs, num_predictors]."""
+        return self._summaries.predictors(self.first, self.second)
+
+    def recall(self, known: Mapping[tuple[str, str], PairDistance]) -> None:
+        """Take over what an earlier search found for pairs of unchanged clouds, by their digests."""
+        cloud_of = {cloud.digest: place for place, cloud in enumerate(self.clouds)}
+        place_of = {pair: place for place, pair in enumerate(zip(self.first, self.second, strict=True))}
+        for (digest, other_digest), pair in known.items():
+            ends = cloud_of.get(digest, -1), cloud_of.get(other_digest, -1)
+            place = place_of.get((min(ends), max(ends)))
+            if place is None:
+                continue
+            if pair.solved:
+                self.distances[place] = pair.distance
+                self.lower[place] = max(self.lower[place], pair.lower_bound)
+                self.num_reused += 1
+            elif pair.num_answers == self._num_answers(place, self.coarse_answers):
+                self.coarse[place] = pair.distance
+
+    def solve(self, places: NDArray[np.intp], crew: Crew, *, cutoff: float = np.inf) -> None:
+        """Solve these pairs, except those whose third bound lies beyond the cutoff."""
+        # Neighbours in this order share a cloud, whose matrix is then still at hand.
+        places = places[np.lexsort((self.second[places], self.first[places]))]
+        problems = (
+            Problem(
+                self._relations(int(self.first[place])),
+                self._relations(int(self.second[place])),
+                self.settings,
+                cutoff,
+            )
+            for place in places
+        )
+        for place, solution in zip(places, crew.solve(problems), strict=True):
+            self.lower[place] = max(self.lower[place], solution.lower_bound)
+            if solution.distance is not None:
+                self.distances[place] = solution.distance
+                self.num_solved += 1
+
+    def sift(self, places: NDArray[np.intp], crew: Crew) -> None:
+        """Fill in the coarse distances of these pairs where there are none."""
+        places = places[np.isnan(self.coarse[places])]
+        pairs = ((self._small[self.first[place]], self._small[self.second[place]]) for place in places)
+        self.coarse[places] = np.fromiter(crew.sift(pairs), dtype=np.float64, count=len(places))
+        self.num_sifted += len(places)
+
+    def verdicts(self, places: Iterable[int], *, cutoff: float) -> tuple[PairDistance, ...]:
+        """What is known of these pairs, in this order."""
+        return tuple(self._verdict(place, cutoff) for place in places)
+
+    def _verdict(self, place: int, cutoff: float) -> PairDistance:
+        solved = not np.isnan(self.distances[place])
+        return PairDistance(
+            first=self.clouds[self.first[place]].item_id,
+            second=self.clouds[self.second[place]].item_id,
+            distance=float(self.distances[place] if solved else self.coarse[place]),
+            lower_bound=float(self.lower[place]),
+            num_answers=self._num_answers(
+                place, self.settings.num_answers if solved else self.coarse_answers
+            ),
+            solved=solved,
+            certified=solved or bool(self.lower[place] > cutoff),
+        )
+
+    def _num_answers(self, place: int, most: int) -> int:
+        return min(len(self.clouds[self.first[place]]), len(self.clouds[self.second[place]]), most)
+
+    def _relate(self, place: int) -> Relations:
+        return self.settings.relations(self.clouds[place])
+
+    def _look_at(self, place: int) -> Relations:
+        relations = self._relations(place)
+        self._small.append(relations.first(self.coarse_answers).matrix.astype(np.float32))
+        return relations
+
+
+def _check_ids(clouds: Sequence[FeatureCloud]) -> None:
+    for cloud, following in pairwise(clouds):
+        if cloud.item_id == following.item_id:
+            raise InvalidInputError(f"item {cloud.item_id}: two clouds; give each item once")
+
+
+def _pairs_within_blocks(clouds: Sequence[FeatureCloud]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    first, second = np.triu_indices(len(clouds), k=1)
+    blocks = np.array([cloud.block for cloud in clouds])
+    same = blocks[first] == blocks[second]
+    return first[same], second[same]
