@@ -1,12 +1,14 @@
-"""The bank: all loaded LoRA adapters stacked per linear layer, as data rather than modules.
+"""The bank: all loaded LoRA adapters stacked per site of the encoder, as data rather than modules.
 
-An adapter's pairs of matrices come in and a slot number goes out; slot 0 stands for "no adapter". Knows
-neither items nor texts nor what kind of encoder the linear layers belong to.
+A site is a linear layer, or several that read the same input and write side by side. An adapter's pairs of
+matrices come in and a slot number goes out; slot 0 stands for "no adapter". Knows neither items nor texts nor
+what kind of encoder the sites belong to.
 """
 
 from __future__ import annotations
 
 import heapq
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -51,24 +53,50 @@ class SlotPool:
         heapq.heappush(self._free, slot)
 
 
-class AdapterBank:
-    """LoRA weights of many adapters: per linear layer A [slot, rank, in] and B [slot, out, rank].
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Linear layers that read the same input, their outputs side by side in this order.
 
-    The scaling alpha / rank is folded into B; smaller ranks are padded with zeros; storage doubles when full.
+    Attributes:
+        num_in: width of the input
+        widths: path of each layer in the encoder -> width of its output
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, int]], *, device: torch.device) -> None:
+    num_in: int
+    widths: Mapping[str, int]
+
+    @property
+    def num_out(self) -> int:
+        """Width of all outputs together."""
+        return sum(self.widths.values())
+
+    def offset(self, path: str) -> int:
+        """First column of this layer's output."""
+        before = list(self.widths).index(path)
+        return sum(list(self.widths.values())[:before])
+
+
+class AdapterBank:
+    """LoRA weights of many adapters: per site A [slot, rank, in] and B^T [slot, rank, out].
+
+    The layers of a site are adapted in one go: their ranks stand one after the other, and B is zero where one
+    layer's rank meets another's output. The scaling alpha / rank is folded into B; smaller ranks are padded
+    with zeros; storage doubles when full.
+    """
+
+    def __init__(self, sites: Mapping[str, Site], *, device: torch.device) -> None:
         """Make an empty bank.
 
         Args:
-            shapes: path of each linear layer that can be adapted -> (in, out)
+            sites: everything that can be adapted, by name
             device: where the stacked matrices live
         """
-        self._shapes = dict(shapes)
+        self._sites = dict(sites)
+        self._site_of = {path: name for name, site in sites.items() for path in site.widths}
         self._device = device
         self._pool = SlotPool()
         self._stacks: dict[str, _Stack] = {}
-        self._modules: dict[int, tuple[str, ...]] = {}
+        self._used: dict[int, tuple[str, ...]] = {}
 
     def add(self, pairs: Mapping[str, tuple[Tensor, Tensor]], *, scale: float) -> int:
         """Put an adapter into a free slot and return the slot; 0 when it adapts nothing.
@@ -81,67 +109,88 @@ class AdapterBank:
             IncompatibleArtifactError: the encoder has no such layer, or one of another shape. Nothing is
                 changed then.
         """
-        for module, (a, b) in pairs.items():
-            self._check(module, a, b)
+        by_site: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
+        for path, (a, b) in pairs.items():
+            self._check(path, a, b)
+            by_site.setdefault(self._site_of[path], {})[path] = (a, b * scale)
         if not pairs:
             return 0
         slot = self._pool.take()
-        self._modules[slot] = tuple(pairs)
-        for module, (a, b) in pairs.items():
-            if module not in self._stacks:
-                self._stacks[module] = _Stack(*self._shapes[module], device=self._device)
-            self._stacks[module].put(slot, a, b * scale)
+        self._used[slot] = tuple(by_site)
+        for name, own in by_site.items():
+            site = self._sites[name]
+            if name not in self._stacks:
+                self._stacks[name] = _Stack(site.num_in, site.num_out, device=self._device)
+            self._stacks[name].put(slot, *joined(site, own))
         return slot
 
     def remove(self, slot: int) -> None:
         """Free an adapter's slot; slot 0 stays."""
         if slot == 0:
             return
-        for module in self._modules.pop(slot):
-            self._stacks[module].clear(slot)
+        for name in self._used.pop(slot):
+            self._stacks[name].clear(slot)
         self._pool.give_back(slot)
 
-    def views(self, module: str) -> Mapping[int, tuple[Tensor, Tensor]]:
+    def views(self, name: str) -> Mapping[int, tuple[Tensor, Tensor]]:
         """Slot -> (A^T [in, rank], B^T [rank, out]) at the adapter's own rank, for one run of rows each."""
-        stack = self._stacks.get(module)
+        stack = self._stacks.get(name)
         return stack.views if stack else {}
 
-    def stacked(self, module: str) -> tuple[Tensor, Tensor] | None:
-        """A [slot, rank, in] and B [slot, out, rank], to be gathered by any slot; None: nothing adapts it."""
-        stack = self._stacks.get(module)
+    def stacked(self, name: str) -> tuple[Tensor, Tensor] | None:
+        """A [slot, rank, in] and B^T [slot, rank, out], to gather by any slot; None: nothing adapts it."""
+        stack = self._stacks.get(name)
         if stack is None or not stack.views:
             return None
         stack.reserve(self._pool.num_slots, rank=1)
         return stack.a, stack.b
 
-    def _check(self, module: str, a: Tensor, b: Tensor) -> None:
-        shape = self._shapes.get(module)
-        if shape is None:
-            raise IncompatibleArtifactError(f"adapter: the backbone has no linear layer {module}")
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all stacks, free slots included."""
+        return sum(stack.a.nbytes + stack.b.nbytes for stack in self._stacks.values())
+
+    def _check(self, path: str, a: Tensor, b: Tensor) -> None:
+        name = self._site_of.get(path)
+        if name is None:
+            raise IncompatibleArtifactError(f"adapter: the backbone has no linear layer {path}")
+        shape = self._sites[name].num_in, self._sites[name].widths[path]
         if (a.shape[1], b.shape[0]) != shape:
             raise IncompatibleArtifactError(
-                f"adapter: {module} maps {a.shape[1]} to {b.shape[0]}, "
+                f"adapter: {path} maps {a.shape[1]} to {b.shape[0]}, "
                 f"the backbone's layer {shape[0]} to {shape[1]}"
             )
 
 
+def joined(site: Site, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """One A [ranks, in] and B^T [ranks, out] that act on the whole site as the pairs do on its layers."""
+    rows, blocks = [], []
+    for path, (a, b) in pairs.items():
+        first = site.offset(path)
+        block = b.new_zeros(b.shape[1], site.num_out)
+        block[:, first : first + b.shape[0]] = b.t()
+        rows.append(a)
+        blocks.append(block)
+    return torch.cat(rows), torch.cat(blocks)
+
+
 class _Stack:
-    """One linear layer's share of the bank."""
+    """One site's share of the bank."""
 
     def __init__(self, num_in: int, num_out: int, *, device: torch.device) -> None:
         self.a = torch.zeros(0, 0, num_in, device=device)
-        self.b = torch.zeros(0, num_out, 0, device=device)
+        self.b = torch.zeros(0, 0, num_out, device=device)
         self.views: dict[int, tuple[Tensor, Tensor]] = {}
 
     def put(self, slot: int, a: Tensor, b: Tensor) -> None:
         rank = a.shape[0]
         self.reserve(slot + 1, rank=rank)
         self.a[slot, :rank] = a
-        self.b[slot, :, :rank] = b
+        self.b[slot, :rank] = b
         self.views[slot] = self._view(slot, rank)
 
     def clear(self, slot: int) -> None:
-        # Zeros, so that a later adapter of smaller rank, or one without this layer, finds nothing left.
+        # Zeros, so that a later adapter of smaller rank, or one without this site, finds nothing left.
         self.a[slot] = 0
         self.b[slot] = 0
         del self.views[slot]
@@ -152,13 +201,16 @@ class _Stack:
             return
         if num_slots > slots:
             num_slots = max(num_slots, 2 * slots)
-        a, b = self.a, self.b
         shape = max(num_slots, slots), max(rank, ranks)
-        self.a = a.new_zeros(*shape, a.shape[2])
-        self.b = b.new_zeros(shape[0], b.shape[1], shape[1])
-        self.a[:slots, :ranks] = a
-        self.b[:slots, :, :ranks] = b
+        self.a, self.b = (_grown(stack, *shape) for stack in (self.a, self.b))
         self.views = {slot: self._view(slot, view[0].shape[1]) for slot, view in self.views.items()}
 
     def _view(self, slot: int, rank: int) -> tuple[Tensor, Tensor]:
-        return self.a[slot, :rank].t(), self.b[slot, :, :rank].t()
+        return self.a[slot, :rank].t(), self.b[slot, :rank]
+
+
+def _grown(stack: Tensor, num_slots: int, rank: int) -> Tensor:
+    slots, ranks, width = stack.shape
+    grown = stack.new_zeros(num_slots, rank, width)
+    grown[:slots, :ranks] = stack
+    return grown

@@ -18,7 +18,14 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Engine, precision and version, as written beside each score."""
+        """Engine, version, device and the best precision in which it runs."""
+
+    def label(self, scorer: ScorerKey) -> str:
+        """Engine, version, device and this scorer's precision, as written beside each of its scores.
+
+        Raises:
+            KeyError: the scorer is not loaded.
+        """
 
     def load(self, scorer: ScorerKey) -> None:
         """Bring a scorer and its extractor in from the artifact store; loading twice is free.

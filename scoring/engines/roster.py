@@ -5,14 +5,14 @@ A merged extractor takes one slot however many scorers share it. Knows no texts 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from scoring.engines.rows import Reading
 from scoring.errors import IncompatibleArtifactError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from scoring.artifacts import ArtifactStore, ExtractorArtifact, ScorerArtifact
     from scoring.backbone import Backbone
@@ -35,8 +35,24 @@ class Roster:
     """Loaded scorers by key, in the order in which they came."""
 
     def __init__(
-        self, store: ArtifactStore, backbone: Backbone, *, adapters: AdapterBank, heads: HeadBank
+        self,
+        store: ArtifactStore,
+        backbone: Backbone,
+        *,
+        adapters: AdapterBank,
+        heads: HeadBank,
+        takes_int8: Callable[[ScorerArtifact], bool],
     ) -> None:
+        """Start empty.
+
+        Args:
+            store: where artifacts are read
+            backbone: what they must have been made for
+            adapters: bank of the extractors
+            heads: bank of the heads
+            takes_int8: whether a scorer is to run in int8
+        """
+        self._takes_int8 = takes_int8
         self._store = store
         self._backbone = backbone
         self._adapters = adapters
@@ -76,9 +92,14 @@ class Roster:
         except BaseException:
             self._heads.remove(head_slot)
             raise
-        reading = Reading(slot, artifact.max_tokens, artifact.pooling)
+        reading = Reading(slot, artifact.max_tokens, artifact.pooling, self._takes_int8(artifact))
         self._scorers[key] = LoadedScorer(key, artifact, reading, head_slot)
         return self._scorers[key]
+
+    def demote(self, key: ScorerKey) -> None:
+        """Serve a loaded scorer in fp32 from now on."""
+        scorer = self._scorers[key]
+        self._scorers[key] = replace(scorer, reading=scorer.reading._replace(is_int8=False))
 
     def dismiss(self, key: ScorerKey) -> None:
         """Forget a scorer, and its extractor when no other scorer uses it.

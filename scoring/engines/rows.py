@@ -25,6 +25,7 @@ class Reading(NamedTuple):
     slot: int
     max_tokens: int
     pooling: Pooling
+    is_int8: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,12 +37,14 @@ class Rows:
         slots: adapter slot of each row [num_rows]
         is_cls: whether a row's feature is its first token's state rather than the mean [num_rows]
         lengths: tokens of each row [num_rows]
+        is_int8: whether a row's linear layers run in int8 [num_rows]
     """
 
     token_ids: list[list[int]]
     slots: NDArray[np.intp]
     is_cls: NDArray[np.bool_]
     lengths: NDArray[np.intp]
+    is_int8: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -49,7 +52,9 @@ class Rows:
     def take(self, indices: NDArray[np.intp]) -> Rows:
         """The rows at these indices, in this order."""
         ids = [self.token_ids[index] for index in indices]
-        return Rows(ids, self.slots[indices], self.is_cls[indices], self.lengths[indices])
+        return Rows(
+            ids, self.slots[indices], self.is_cls[indices], self.lengths[indices], self.is_int8[indices]
+        )
 
 
 def collapse(
@@ -79,18 +84,25 @@ def tokenise(pairs: Sequence[tuple[Reading, str]], backbone: Backbone) -> Rows:
         slots=np.array([reading.slot for reading, _ in pairs], dtype=np.intp),
         is_cls=np.array([reading.pooling == "cls" for reading, _ in pairs], dtype=np.bool_),
         lengths=np.array([len(ids) for ids in token_ids], dtype=np.intp),
+        is_int8=np.array([reading.is_int8 for reading, _ in pairs], dtype=np.bool_),
     )
 
 
 def cut(rows: Rows, max_batch_tokens: int) -> Iterator[NDArray[np.intp]]:
-    """Indices of the rows of each batch, sorted by length and then by adapter.
+    """Indices of the rows of each batch, sorted by precision, by length and then by adapter.
 
-    Rows times the longest row stays within `max_batch_tokens`; a longer single row is a batch of its own.
+    A batch has one precision. Rows times the longest row stays within `max_batch_tokens`; a longer single row
+    is a batch of its own.
     """
-    order = np.lexsort((rows.slots, rows.lengths))
+    order = np.lexsort((rows.slots, rows.lengths, rows.is_int8))
+    lengths, is_int8 = rows.lengths[order].tolist(), rows.is_int8[order].tolist()
     start = 0
     for end in range(1, len(order) + 1):
-        full = end == len(order) or (end + 1 - start) * rows.lengths[order[end]] > max_batch_tokens
+        full = (
+            end == len(order)
+            or (end + 1 - start) * lengths[end] > max_batch_tokens
+            or is_int8[end] != is_int8[start]
+        )
         if full:
             yield order[start:end]
             start = end

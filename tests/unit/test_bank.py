@@ -3,10 +3,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoring.bank import AdapterBank, SlotPool
+from scoring.bank import AdapterBank, Site, SlotPool
 from scoring.errors import IncompatibleArtifactError
 
-SHAPES = {"first": (3, 4), "second": (4, 2)}
+#: path of a layer -> (in, out); "second" and "third" share a site.
+SHAPES = {"first": (3, 4), "second": (4, 2), "third": (4, 5)}
+SITES = {
+    "first": Site(3, {"first": 4}),
+    "wide": Site(4, {"second": 2, "third": 5}),
+}
 CPU = torch.device("cpu")
 
 
@@ -52,7 +57,7 @@ adapters = st.tuples(
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.one_of(adapters, st.integers(0, 20)), max_size=25))
 def test_each_slot_holds_exactly_its_own_adapter(steps):
-    bank, held = AdapterBank(SHAPES, device=CPU), {}
+    bank, held = AdapterBank(SITES, device=CPU), {}
     for step in steps:
         if isinstance(step, tuple):
             pairs = make_pairs(*step)
@@ -61,30 +66,38 @@ def test_each_slot_holds_exactly_its_own_adapter(steps):
             slot = sorted(held)[step % len(held)]
             bank.remove(slot)
             del held[slot]
-    for module in SHAPES:
-        stacked, views = bank.stacked(module), bank.views(module)
-        assert views.keys() == {slot for slot, pairs in held.items() if module in pairs}
+    for name, site in SITES.items():
+        stacked, views = bank.stacked(name), bank.views(name)
+        assert views.keys() == {slot for slot, pairs in held.items() if pairs.keys() & site.widths.keys()}
         assert (stacked is None) == (not views)
         if stacked is None:
             continue
-        updates = torch.bmm(stacked[1], stacked[0])
+        updates = torch.bmm(stacked[1].transpose(1, 2), stacked[0])
         assert len(updates) > max(held)
         for slot in range(len(updates)):
-            pairs = held.get(slot, {})
-            if module not in pairs:
-                assert not updates[slot].any()
+            expected = expected_update(site, held.get(slot, {}))
+            torch.testing.assert_close(updates[slot], expected)
+            if slot not in views:
                 continue
-            a, b = pairs[module]
-            torch.testing.assert_close(updates[slot], 0.5 * b @ a)
-            assert views[slot][0].shape == (SHAPES[module][0], len(a))
             # Into the stack itself: a view of what stood there before it grew would keep that in memory.
             for view, stack in zip(views[slot], stacked, strict=True):
                 assert view.untyped_storage().data_ptr() == stack.untyped_storage().data_ptr()
-            torch.testing.assert_close(views[slot][0] @ views[slot][1], 0.5 * (b @ a).T)
+            torch.testing.assert_close(views[slot][0] @ views[slot][1], expected.T)
+            ranks = sum(len(pairs[0]) for path, pairs in held[slot].items() if path in site.widths)
+            assert views[slot][0].shape == (site.num_in, ranks)
+
+
+def expected_update(site, pairs):
+    """The site's B A from the pairs themselves; zero for layers without one [out, in]."""
+    parts = [
+        0.5 * pairs[path][1] @ pairs[path][0] if path in pairs else torch.zeros(width, site.num_in)
+        for path, width in site.widths.items()
+    ]
+    return torch.cat(parts)
 
 
 def test_an_adapter_of_nothing_takes_no_slot():
-    bank = AdapterBank(SHAPES, device=CPU)
+    bank = AdapterBank(SITES, device=CPU)
     assert bank.add({}, scale=1.0) == 0
     bank.remove(0)
     assert bank.add(make_pairs(0, 2, ["first"]), scale=1.0) == 1
@@ -93,14 +106,14 @@ def test_an_adapter_of_nothing_takes_no_slot():
 @pytest.mark.parametrize(
     ("pairs", "match"),
     [
-        ({"third": (torch.zeros(2, 3), torch.zeros(4, 2))}, "no linear layer third"),
+        ({"fourth": (torch.zeros(2, 3), torch.zeros(4, 2))}, "no linear layer fourth"),
         ({"first": (torch.zeros(2, 5), torch.zeros(4, 2))}, "maps 5 to 4"),
         ({"first": (torch.zeros(2, 3), torch.zeros(5, 2))}, "maps 3 to 5"),
     ],
 )
 def test_a_refused_adapter_changes_nothing(pairs, match):
-    bank = AdapterBank(SHAPES, device=CPU)
+    bank = AdapterBank(SITES, device=CPU)
     with pytest.raises(IncompatibleArtifactError, match=match):
         bank.add(make_pairs(0, 2, ["second"]) | pairs, scale=1.0)
-    assert not bank.views("second")
+    assert not bank.views("wide")
     assert bank.add(make_pairs(0, 2, ["first"]), scale=1.0) == 1

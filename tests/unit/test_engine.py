@@ -10,7 +10,9 @@ from scoring.artifacts import ArtifactStore
 from scoring.backbone import Backbone
 from scoring.config import EngineConfig
 from scoring.engines.rows import Reading, Rows, collapse, cut
-from scoring.engines.torch import TorchEngine
+from scoring.engines.torch import TorchEngine, encoders
+from scoring.engines.torch.bert import BertEncoder
+from scoring.engines.torch.linear import DenseLinear
 from scoring.errors import DeviceOutOfMemoryError
 from scoring.types import Decision, Requests
 from tests.unit.tiny_encoders import (
@@ -138,7 +140,7 @@ def test_adapters_matter_in_these_tests(world):
         ("roberta", "packed"),
         ("xlm-roberta", "packed"),
         ("distilbert", "transformers"),
-        ("mpnet", "transformers"),
+        ("mpnet", "packed"),
         ("modernbert", "transformers"),
     ],
 )
@@ -155,17 +157,21 @@ def test_other_families(tmp_path, caplog, family, forward):
     assert not any(module._forward_hooks for module in world.backbone.model.modules())
 
 
-@pytest.mark.parametrize("forward", ["padded", "transformers"])
-def test_the_other_forwards_agree_with_the_packed_one(world, engine, forward):
-    from scoring.engines.torch.bert import BertEncoder
-    from scoring.engines.torch.hooked import HookedEncoder
-
+def test_the_padded_forward_agrees_with_the_packed_one(world, engine):
     other = world.engine(max_batch_tokens=128)
-    other._encoder = (
-        BertEncoder(world.backbone, other._padded)
-        if forward == "padded"
-        else HookedEncoder(world.backbone, other._adapters)
-    )
+    padded = other._encoder._padded
+    other._encoder = BertEncoder(world.backbone, padded, lambda _, layers: DenseLinear(layers))
+    assert_like_packed(world, engine, other)
+
+
+def test_transformers_own_forward_agrees_with_the_packed_one(world, engine, monkeypatch):
+    monkeypatch.setattr(encoders, "is_bert_like", lambda _: False)
+    other = world.engine(max_batch_tokens=128)
+    assert other.name.endswith("transformers")
+    assert_like_packed(world, engine, other)
+
+
+def assert_like_packed(world, engine, other):
     _, requests = mixed(world)
     np.testing.assert_allclose(logits_of(other, requests), logits_of(engine, requests), atol=1e-5, rtol=0)
     assert_oracle(world, other)
@@ -329,19 +335,21 @@ def test_memory_that_cannot_be_had_is_told_apart(world):
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 40), st.integers(0, 3)), max_size=60),
+    st.lists(st.tuples(st.integers(1, 40), st.integers(0, 3), st.booleans()), max_size=60),
     st.integers(1, 200),
 )
 def test_batches_hold_every_row_once_within_the_budget(shapes, budget):
-    lengths = np.array([length for length, _ in shapes], dtype=np.intp)
-    slots = np.array([slot for _, slot in shapes], dtype=np.intp)
-    rows = Rows([[0] * length for length in lengths], slots, np.zeros(len(shapes), dtype=bool), lengths)
+    lengths, slots = (np.array([shape[n] for shape in shapes], dtype=np.intp) for n in (0, 1))
+    is_int8 = np.array([shape[2] for shape in shapes], dtype=bool)
+    rows = Rows([[0] * n for n in lengths], slots, np.zeros(len(shapes), dtype=bool), lengths, is_int8)
     batches = list(cut(rows, budget))
     together = [int(index) for batch in batches for index in batch]
     assert sorted(together) == list(range(len(shapes)))
-    assert [(lengths[i], slots[i]) for i in together] == sorted((lengths[i], slots[i]) for i in together)
+    keys = [(is_int8[i], lengths[i], slots[i]) for i in together]
+    assert keys == sorted(keys)
     for batch in batches:
         assert len(batch) == 1 or len(batch) * lengths[batch].max() <= budget
+        assert len(set(is_int8[batch])) == 1
 
 
 def test_collapse_keeps_readings_apart():

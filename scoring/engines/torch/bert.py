@@ -1,58 +1,62 @@
 """The BERT family's forward (Devlin et al., 2019), written out so that adapters are data in it.
 
-BERT, RoBERTa, XLM-R and CamemBERT share it: post-layer-norm, learned positions, exact GELU. Takes a layout,
-gives token states; knows neither items nor heads.
+Takes a layout, gives token states; knows neither items nor heads, nor in which arithmetic its linear layers
+run: that is handed in.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.nn import functional
 
-from scoring.engines.torch.linear import FrozenLinear
+from scoring.engines.torch.anatomy import layer_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
-    from transformers.models.bert.modeling_bert import BertLayer
 
     from scoring.backbone import Backbone
     from scoring.engines.rows import Rows
-    from scoring.engines.torch.layouts import Layout
+    from scoring.engines.torch.anatomy import LayerPaths
+    from scoring.engines.torch.layouts import Bias, Layout
+    from scoring.engines.torch.linear import FrozenLinear
 
-_FAMILIES = frozenset({"bert", "roberta", "xlm-roberta", "camembert"})
-
-
-def is_bert_like(backbone: Backbone) -> bool:
-    """Whether this forward computes what the encoder's own would."""
-    config = backbone.config
-    return (
-        backbone.family in _FAMILIES
-        and getattr(config, "hidden_act", None) == "gelu"
-        and getattr(config, "position_embedding_type", "absolute") in {None, "absolute"}
-        and not getattr(config, "is_decoder", False)
-    )
+    MakeLinear = Callable[[str, Sequence[nn.Linear]], FrozenLinear]
 
 
 class BertEncoder:
     """Token states and pooled features of the BERT family, with each row's own adapter."""
 
-    def __init__(self, backbone: Backbone, make_layout: Callable[[Rows], Layout]) -> None:
+    def __init__(
+        self, backbone: Backbone, make_layout: Callable[[Rows], Layout], make_linear: MakeLinear
+    ) -> None:
+        """Take the encoder's weights over.
+
+        Args:
+            backbone: an encoder for which `anatomy.is_bert_like` holds
+            make_layout: how a batch's tokens lie
+            make_linear: from a site's name and its layers to the layer that runs
+        """
         model: Any = backbone.model
         embeddings = model.embeddings
         self._make_layout = make_layout
         self._words = embeddings.word_embeddings.weight
         # All but BERT count positions from after the padding index.
-        first = 0 if backbone.family == "bert" else backbone.pad_id + 1
-        # A single segment: its embedding is the same for all tokens and goes into the positions' once.
-        self._positions = (
-            embeddings.position_embeddings.weight[first:] + embeddings.token_type_embeddings.weight[0]
-        )
+        first = 0 if backbone.family == "bert" else embeddings.padding_idx + 1
+        self._positions = embeddings.position_embeddings.weight[first:]
+        if hasattr(embeddings, "token_type_embeddings"):
+            # A single segment: its embedding is the same for all tokens and goes into the positions' once.
+            self._positions = self._positions + embeddings.token_type_embeddings.weight[0]
         self._norm = _Norm(embeddings.LayerNorm)
+        bias = _relative_bias(model.encoder) if backbone.family == "mpnet" else None
+        num_heads = int(backbone.config.num_attention_heads)
         self._layers = [
-            _Layer(layer, path=f"encoder.layer.{index}") for index, layer in enumerate(model.encoder.layer)
+            _Layer(model, paths, make_linear, num_heads=num_heads, bias=bias)
+            for paths in layer_paths(backbone)
         ]
 
     def features(self, rows: Rows) -> Tensor:
@@ -66,39 +70,41 @@ class BertEncoder:
 
 
 class _Layer:
-    """One transformer layer; the paths are the ones that PEFT names its weights after."""
+    """One transformer layer."""
 
-    def __init__(self, layer: BertLayer, *, path: str) -> None:
-        attention, own = layer.attention, layer.attention.self
-        self._num_heads = int(own.num_attention_heads)
-        self._qkv = FrozenLinear([own.query, own.key, own.value])
-        self._mix = FrozenLinear([attention.output.dense])
-        self._widen = FrozenLinear([layer.intermediate.dense])
-        self._narrow = FrozenLinear([layer.output.dense])
-        self._mix_norm = _Norm(attention.output.LayerNorm)
-        self._out_norm = _Norm(layer.output.LayerNorm)
-        self._qkv_paths = [f"{path}.attention.self.{name}" for name in ("query", "key", "value")]
-        self._mix_path = f"{path}.attention.output.dense"
-        self._widen_path = f"{path}.intermediate.dense"
-        self._narrow_path = f"{path}.output.dense"
+    def __init__(
+        self,
+        model: nn.Module,
+        paths: LayerPaths,
+        make_linear: MakeLinear,
+        *,
+        num_heads: int,
+        bias: Bias | None,
+    ) -> None:
+        part: Callable[[str], Any] = model.get_submodule
+        self._num_heads = num_heads
+        self._bias = bias
+        self._sites = [group[0] for group in paths.sites]
+        self._qkv, self._mix, self._widen, self._narrow = (
+            make_linear(group[0], [part(path) for path in group]) for group in paths.sites
+        )
+        self._mix_norm = _Norm(part(paths.mix_norm))
+        self._out_norm = _Norm(part(paths.out_norm))
 
     def __call__(self, x: Tensor, layout: Layout) -> Tensor:
-        x = self._mix_norm(self._attention(x, layout).add_(x))
+        qkv_site, mix_site, widen_site, narrow_site = self._sites
+        qkv = self._qkv(x)
+        layout.adapt(qkv_site, x, qkv)
+        context = layout.attend(qkv, self._num_heads, self._bias)
+        mixed = self._mix(context)
+        layout.adapt(mix_site, context, mixed)
+        x = self._mix_norm(mixed.add_(x))
         wide = self._widen(x)
-        layout.adapt(self._widen_path, x, wide)
+        layout.adapt(widen_site, x, wide)
         wide = functional.gelu(wide)
         narrow = self._narrow(wide)
-        layout.adapt(self._narrow_path, wide, narrow)
+        layout.adapt(narrow_site, wide, narrow)
         return self._out_norm(narrow.add_(x))
-
-    def _attention(self, x: Tensor, layout: Layout) -> Tensor:
-        qkv = self._qkv(x)
-        for path, part in zip(self._qkv_paths, qkv.chunk(3, dim=-1), strict=True):
-            layout.adapt(path, x, part)
-        context = layout.attend(qkv, self._num_heads)
-        out = self._mix(context)
-        layout.adapt(self._mix_path, context, out)
-        return out
 
 
 class _Norm:
@@ -114,3 +120,15 @@ class _Norm:
 
     def __call__(self, x: Tensor) -> Tensor:
         return functional.layer_norm(x, self._shape, self._weight, self._bias, self._eps)
+
+
+def _relative_bias(encoder: Any) -> Bias:
+    """MPNet's addition to attention by distance (Song et al., 2020): length -> [1, heads, length, length]."""
+
+    @lru_cache(maxsize=512)
+    def bias(length: int) -> Tensor:
+        device = encoder.relative_attention_bias.weight.device
+        found: Tensor = encoder.compute_position_bias(torch.empty(1, length, 1, device=device))
+        return found
+
+    return bias

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
-from scoring.bank import AdapterBank
 from scoring.engines.golden import GoldenRows
 from scoring.engines.roster import Roster
 from scoring.engines.rows import collapse, cut, tokenise
 from scoring.engines.tally import tally
-from scoring.engines.torch.bert import BertEncoder, is_bert_like
-from scoring.engines.torch.hooked import HookedEncoder
-from scoring.engines.torch.layouts import Layout, PackedLayout, PaddedLayout
-from scoring.errors import DeviceOutOfMemoryError, IncompatibleArtifactError
+from scoring.engines.torch.admission import is_admitted
+from scoring.engines.torch.encoders import Encoders, make_bank
+from scoring.errors import DeviceOutOfMemoryError, GoldenMismatchError, IncompatibleArtifactError
 from scoring.heads import HeadBank
 from scoring.text import normalise
 
@@ -30,13 +27,11 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
 
-    from scoring.artifacts import ArtifactStore
+    from scoring.artifacts import ArtifactStore, ScorerArtifact
     from scoring.backbone import Backbone
     from scoring.config import EngineConfig
     from scoring.engines.roster import LoadedScorer
-    from scoring.engines.rows import Rows
     from scoring.types import Requests, ScorerKey, Scores
 
 logger = logging.getLogger(__name__)
@@ -45,15 +40,8 @@ logger = logging.getLogger(__name__)
 _NUM_COMPANIONS = 8
 
 
-class Encoder(Protocol):
-    """Pooled features of a batch of rows, each with its own adapter."""
-
-    def features(self, rows: Rows) -> Tensor:
-        """Features of rows sorted by length [num_rows, hidden]."""
-
-
 class TorchEngine:
-    """`scoring.engine.Engine` on torch, CPU or CUDA, fp32."""
+    """`scoring.engine.Engine` on torch, CPU or CUDA, fp32 and on a CPU int8."""
 
     def __init__(self, backbone: Backbone, store: ArtifactStore, config: EngineConfig) -> None:
         """Make an engine without scorers.
@@ -61,19 +49,27 @@ class TorchEngine:
         Args:
             backbone: loaded on the device that the engine is to run on
             store: where scorers and extractors are read
-            config: how answers are cut into batches
+            config: how answers are cut into batches, and in what precision they run
         """
         self._backbone = backbone
         self._config = config
-        self._adapters = AdapterBank(_linear_shapes(backbone.model), device=backbone.device)
+        self._adapters = make_bank(backbone)
         self._heads = HeadBank(backbone.hidden_size, device=backbone.device)
-        self._roster = Roster(store, backbone, adapters=self._adapters, heads=self._heads)
-        self._forward, self._encoder = self._choose_encoder()
+        self._encoder = Encoders(backbone, self._adapters)
+        self._forward = self._encoder.forward
+        self._can_int8 = config.precision != "fp32" and self._encoder.can_int8
+        self._roster = Roster(
+            store, backbone, adapters=self._adapters, heads=self._heads, takes_int8=self._takes_int8
+        )
 
     @property
     def name(self) -> str:
-        """Engine, version, device, precision and kind of forward."""
-        return f"torch {torch.__version__} {self._backbone.device.type} fp32 {self._forward}"
+        """Engine, version, device, best precision and kind of forward."""
+        return self._label(is_int8=self._can_int8)
+
+    def label(self, scorer: ScorerKey) -> str:
+        """The name with the precision in which this scorer runs; see `Engine.label`."""
+        return self._label(is_int8=self._roster[scorer].reading.is_int8)
 
     def load(self, scorer: ScorerKey) -> None:
         """Bring a scorer in and replay its golden rows in a mixed batch; see `Engine.load`."""
@@ -84,6 +80,8 @@ class TorchEngine:
             newcomer = self._roster.admit(scorer)
             try:
                 self._replay(newcomer, companions)
+                if newcomer.reading.is_int8:
+                    self._replay_int8(newcomer, companions)
             except BaseException:
                 self._roster.dismiss(scorer)
                 raise
@@ -109,12 +107,26 @@ class TorchEngine:
                 f"scorer {newcomer.key[:12]}: reads the item's prompt too, which this engine does not do"
             )
         golden = GoldenRows.gather(newcomer, companions)
-        golden.check(self._logits(golden.scorers, golden.texts), tolerance=self._config.golden_tolerance)
+        logits = self._logits(golden.scorers, golden.texts, in_fp32=True)
+        golden.check(logits, tolerance=self._config.golden_tolerance)
+
+    def _replay_int8(self, newcomer: LoadedScorer, companions: Sequence[LoadedScorer]) -> None:
+        golden = GoldenRows.gather(newcomer, companions)
+        try:
+            logits = self._logits(golden.scorers, golden.texts)
+            golden.check(logits, tolerance=self._config.golden_tolerance_int8)
+        except GoldenMismatchError as error:
+            logger.warning("%s; serving it in fp32", error, extra={"action": "int8_refused"})
+            self._roster.demote(newcomer.key)
 
     @torch.inference_mode()
-    def _logits(self, scorers: Sequence[LoadedScorer], texts: Sequence[str]) -> NDArray[np.float32]:
-        """Logits of each answer's head [num_answers, max_width]."""
+    def _logits(
+        self, scorers: Sequence[LoadedScorer], texts: Sequence[str], *, in_fp32: bool = False
+    ) -> NDArray[np.float32]:
+        """Logits of each answer's head [num_answers, max_width], in its scorer's precision or in fp32."""
         readings = [scorer.reading for scorer in scorers]
+        if in_fp32:
+            readings = [reading._replace(is_int8=False) for reading in readings]
         pairs, row_of = collapse(readings, [normalise(text) for text in texts])
         rows = tokenise(pairs, self._backbone)
         device = self._backbone.device
@@ -123,24 +135,12 @@ class TorchEngine:
             features[torch.from_numpy(indices).to(device)] = self._encoder.features(rows.take(indices))
         return self._heads.logits(features, row_of, [scorer.head_slot for scorer in scorers])
 
-    def _choose_encoder(self) -> tuple[str, Encoder]:
-        backbone = self._backbone
-        if not is_bert_like(backbone):
-            logger.warning(
-                "no fast forward for family %s; running transformers' own, slower",
-                backbone.family,
-                extra={"action": "encoder_fallback", "family": backbone.family},
-            )
-            return "transformers", HookedEncoder(backbone, self._adapters)
-        if backbone.device.type == "cpu":
-            return "packed", BertEncoder(backbone, self._packed)
-        return "padded", BertEncoder(backbone, self._padded)
+    def _takes_int8(self, artifact: ScorerArtifact) -> bool:
+        return self._can_int8 and (self._config.precision == "int8" or is_admitted(artifact))
 
-    def _packed(self, rows: Rows) -> Layout:
-        return PackedLayout(rows, self._adapters, self._backbone.device)
-
-    def _padded(self, rows: Rows) -> Layout:
-        return PaddedLayout(rows, self._adapters, self._backbone.device, pad_id=self._backbone.pad_id)
+    def _label(self, *, is_int8: bool) -> str:
+        precision = "int8" if is_int8 else "fp32"
+        return f"torch {torch.__version__} {self._backbone.device.type} {precision} {self._forward}"
 
 
 def pick_device(device: str) -> str:
@@ -153,14 +153,6 @@ def pick_device(device: str) -> str:
 def use_threads(num_threads: int) -> None:
     """Set torch's CPU threads for this whole process; called once, at its start."""
     torch.set_num_threads(num_threads)
-
-
-def _linear_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
-    return {
-        path: (module.in_features, module.out_features)
-        for path, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-    }
 
 
 @contextmanager

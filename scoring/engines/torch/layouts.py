@@ -7,8 +7,9 @@ gathered per row, so that the number of launches does not grow with the number o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import groupby
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch.nn import functional
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from scoring.bank import AdapterBank
     from scoring.engines.rows import Rows
 
+#: What an encoder adds to attention scores: length -> [1, heads, length, length].
+Bias = Callable[[int], "Tensor"]
+
 
 class Layout(Protocol):
     """Where a batch's tokens lie; `...` below is [tokens] when packed, [rows, longest] when padded."""
@@ -27,10 +31,10 @@ class Layout(Protocol):
     #: Place of each token in its row, from 0 [...]
     positions: Tensor
 
-    def adapt(self, module: str, x: Tensor, out: Tensor) -> None:
-        """Add each row's B A x to the layer's output in place: x [..., in], out [..., out]."""
+    def adapt(self, site: str, x: Tensor, out: Tensor) -> None:
+        """Add each row's B A x to the site's output in place: x [..., in], out [..., out]."""
 
-    def attend(self, qkv: Tensor, num_heads: int) -> Tensor:
+    def attend(self, qkv: Tensor, num_heads: int, bias: Bias | None) -> Tensor:
         """Self-attention inside each row: [..., 3 * hidden] -> [..., hidden]."""
 
     def pool(self, states: Tensor) -> Tensor:
@@ -52,27 +56,36 @@ class PackedLayout:
             [torch.arange(length, device=device).repeat(num_rows) for length, num_rows in self._groups]
         )
 
-    def adapt(self, module: str, x: Tensor, out: Tensor) -> None:
-        """Add B A x run by run."""
-        views = self._bank.views(module)
+    def adapt(self, site: str, x: Tensor, out: Tensor) -> None:
+        """Add B A x run by run.
+
+        A run's rows stand in a batch of equal matrices: then each row's product is the same bit for bit,
+        however many rows the run has.
+        """
+        views = self._bank.views(site)
         if not views:
             return
-        for start, end, slot in self._runs:
-            pair = views.get(slot)
-            if pair is not None:
-                out[start:end].addmm_(x[start:end] @ pair[0], pair[1])
+        for run in self._runs:
+            pair = views.get(run.slot)
+            if pair is None:
+                continue
+            a, b = pair
+            shape = run.num_rows, run.length
+            inner = torch.bmm(x[run.start : run.end].view(*shape, -1), a.expand(run.num_rows, *a.shape))
+            out[run.start : run.end].view(*shape, -1).baddbmm_(inner, b.expand(run.num_rows, *b.shape))
 
-    def attend(self, qkv: Tensor, num_heads: int) -> Tensor:
+    def attend(self, qkv: Tensor, num_heads: int, bias: Bias | None) -> Tensor:
         """Attention group by group of equal length, so that no mask is needed."""
         hidden = qkv.shape[1] // 3
         parts, start = [], 0
         for length, num_rows in self._groups:
             end = start + length * num_rows
             heads = qkv[start:end].view(num_rows, length, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
-            mixed = functional.scaled_dot_product_attention(heads[0], heads[1], heads[2])
+            mask = None if bias is None else bias(length)
+            mixed = functional.scaled_dot_product_attention(heads[0], heads[1], heads[2], attn_mask=mask)
             parts.append(mixed.transpose(1, 2).reshape(-1, hidden))
             start = end
-        return torch.cat(parts)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def pool(self, states: Tensor) -> Tensor:
         """Mean over a row's tokens, or its first token."""
@@ -102,20 +115,21 @@ class PaddedLayout:
         #: Whether a token is none of the padding [rows, longest]
         self.mask = self.positions < lengths.to(device).unsqueeze(1)
 
-    def adapt(self, module: str, x: Tensor, out: Tensor) -> None:
+    def adapt(self, site: str, x: Tensor, out: Tensor) -> None:
         """Add B A x with each row's own matrices gathered from the bank."""
-        stacked = self._bank.stacked(module) if self._is_adapted else None
+        stacked = self._bank.stacked(site) if self._is_adapted else None
         if stacked is not None:
             a, b = stacked[0][self._slots], stacked[1][self._slots]
-            out += torch.bmm(torch.bmm(x, a.transpose(1, 2)), b.transpose(1, 2))
+            out += torch.bmm(torch.bmm(x, a.transpose(1, 2)), b)
 
-    def attend(self, qkv: Tensor, num_heads: int) -> Tensor:
+    def attend(self, qkv: Tensor, num_heads: int, bias: Bias | None) -> Tensor:
         """Attention over the whole rectangle, padding masked."""
         num_rows, longest, width = qkv.shape
         heads = qkv.view(num_rows, longest, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(
-            heads[0], heads[1], heads[2], attn_mask=self.mask[:, None, None, :]
-        )
+        mask = self.mask[:, None, None, :]
+        if bias is not None:
+            mask = bias(longest).masked_fill(~mask, float("-inf"))
+        mixed = functional.scaled_dot_product_attention(heads[0], heads[1], heads[2], attn_mask=mask)
         return mixed.transpose(1, 2).reshape(num_rows, longest, width // 3)
 
     def pool(self, states: Tensor) -> Tensor:
@@ -125,13 +139,24 @@ class PaddedLayout:
         return _choose(mean, states[:, 0], self._is_cls)
 
 
-def _runs(lengths: list[int], slots: list[int]) -> list[tuple[int, int, int]]:
-    """Contiguous tokens of one adapter: (first token, token after the last, slot), slot 0 left out."""
+class _Run(NamedTuple):
+    """Contiguous rows of one length and one adapter: first token, token after the last."""
+
+    start: int
+    end: int
+    slot: int
+    length: int
+    num_rows: int
+
+
+def _runs(lengths: list[int], slots: list[int]) -> list[_Run]:
+    """The runs of rows that have an adapter."""
     runs, start = [], 0
-    for slot, group in groupby(zip(lengths, slots, strict=True), key=lambda pair: pair[1]):
-        end = start + sum(length for length, _ in group)
+    for (length, slot), group in groupby(zip(lengths, slots, strict=True)):
+        num_rows = len(list(group))
+        end = start + length * num_rows
         if slot:
-            runs.append((start, end, slot))
+            runs.append(_Run(start, end, slot, length, num_rows))
         start = end
     return runs
 

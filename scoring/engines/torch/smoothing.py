@@ -1,0 +1,77 @@
+"""How far each input channel of each linear layer swings, on sentences that never change.
+
+int8 moves the spread of channels from activations into weights by these ranges. They follow from the backbone
+alone, so that a score does not depend on which scorers happen to be loaded; a range that is exceeded costs
+precision and never clips.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from scoring.bank import AdapterBank
+from scoring.engines.rows import Reading, tokenise
+from scoring.engines.torch.bert import BertEncoder
+from scoring.engines.torch.layouts import PackedLayout
+from scoring.engines.torch.linear import DenseLinear
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+    from scoring.backbone import Backbone
+    from scoring.engines.rows import Rows
+
+#: Changing one of these changes every int8 score: `admission.SCHEME` must change with them.
+SAMPLE_TEXTS = (
+    "42",
+    "I don't know.",
+    "becuase the sun makes it evaporate",
+    "The current stops since there is a gap between the battery and the bulb.",
+    "He is bluffing: he wants them to believe the opposite of what he says.",
+    "Plants take in carbon dioxide and water, and with light they make sugar and oxygen.",
+    "Die Temperatur steigt, weil sich die Teilchen schneller bewegen.",
+    "Der Zug war zu spät, deshalb haben wir den Anschluss verpasst.",
+    "La masse ne change pas quand la glace fond.",
+    "El agua se expande al congelarse y por eso rompe la botella.",
+    "L'ombra è più lunga perché il sole è più basso.",
+    "Сила тяжести на Луне меньше, чем на Земле.",
+    "因为空气里的水蒸气遇冷变成了小水滴。",
+    "F = m * a, so 12 N / 3 kg = 4 m/s^2",
+    "no no no!!! it is the SAME, look at table 2 (row 3) and you see it",
+    "First we weighed the empty cup, then we poured water into it and weighed it again: so we got the mass.",
+)
+_MAX_TOKENS = 128
+
+
+def input_ranges(backbone: Backbone) -> dict[str, Tensor]:
+    """Greatest absolute value of each input channel, by site [in]."""
+    recorders: dict[str, _Recorder] = {}
+    empty = AdapterBank({}, device=backbone.device)
+
+    def lay_out(rows: Rows) -> PackedLayout:
+        return PackedLayout(rows, empty, backbone.device)
+
+    def record(site: str, layers: Sequence[nn.Linear]) -> _Recorder:
+        return recorders.setdefault(site, _Recorder(layers))
+
+    encoder = BertEncoder(backbone, lay_out, record)
+    with torch.inference_mode():
+        for text in SAMPLE_TEXTS:
+            encoder.features(tokenise([(Reading(0, _MAX_TOKENS, "mean"), text)], backbone))
+    return {site: recorder.range for site, recorder in recorders.items()}
+
+
+class _Recorder:
+    """A linear layer in fp32 that remembers how far its inputs went."""
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        self._linear = DenseLinear(layers)
+        self.range = torch.zeros(layers[0].in_features)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.range = torch.maximum(self.range, x.abs().amax(0))
+        return self._linear(x)
