@@ -28,11 +28,13 @@ class Grouping:
         groups: each sorted, by their first item; items that keep their own extractor stand in none
         cost: sum over groups of (size - 1) times the mean distance within: what each saved extractor costs
         num_extractors_saved: sum over groups of size - 1
+        proven: whether no cheaper groups exist that save as many
     """
 
     groups: tuple[tuple[str, ...], ...]
     cost: float
     num_extractors_saved: int
+    proven: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,18 +93,20 @@ def choose_groups(
     if share_saved is not None and not 0 <= share_saved < 1:
         raise InvalidInputError(f"share of extractors to save is {share_saved}; it lies from 0 to below 1")
     table = PairTable.of(distances, threshold=threshold, rules=rules)
-    target = None if share_saved is None else round(share_saved * len(table.items))
+    # A whole share is met exactly: 1/3 of 27 is 9, though 27 * (1/3) may be a hair less.
+    target = None if share_saved is None else int(share_saved * len(table.items) + 1e-9)
     if method == "optimal":
-        chosen = pack_groups(table, target=target)
+        chosen, proven = pack_groups(table, target=target)
     else:
-        chosen = agglomerate(table, target=target, by=method)
-    return _grouping(chosen, table)
+        chosen, proven = agglomerate(table, target=target, by=method), False
+    return _grouping(chosen, table, proven=proven)
 
 
-def _grouping(chosen: list[tuple[int, ...]], table: PairTable) -> Grouping:
+def _grouping(chosen: list[tuple[int, ...]], table: PairTable, *, proven: bool) -> Grouping:
     groups = sorted(tuple(sorted(table.items[place] for place in group)) for group in chosen)
     return Grouping(
         groups=tuple(groups),
         cost=float(sum(table.cost(group) for group in chosen)),
         num_extractors_saved=sum(len(group) - 1 for group in groups),
+        proven=proven,
     )
