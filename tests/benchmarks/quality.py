@@ -18,9 +18,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from scoring.backbone import Backbone
-    from scoring.config import TrainingConfig
+    from scoring.config import Method, TrainingConfig
     from scoring.training.finetuning import FittedItem
     from scoring.types import ItemSpec, LabelledAnswer
+
+
+_OF_ADAPTERS = ("lora", "num_adapted_layers", "adapter_lr", "frobenius_penalty")
+#: Parts of a recipe that a method does not look at: a change of these leaves its trials valid.
+UNREAD: dict[Method, tuple[str, ...]] = {
+    "lora": ("encoder_lr",),
+    "full": _OF_ADAPTERS,
+    "head": (*_OF_ADAPTERS, "encoder_lr"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +74,8 @@ class Trials:
 
     def of(self, item: ItemSpec, answers: Sequence[LabelledAnswer], config: TrainingConfig) -> Trial:
         """Train and measure, unless that has been done by this recipe, on these answers and this backbone."""
-        identity = [asdict(config), self._backbone.revision, data_digest(answers)]
+        read = {name: value for name, value in asdict(config).items() if name not in UNREAD[config.method]}
+        identity = [read, self._backbone.revision, data_digest(answers)]
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
         path = self._folder / f"{item.item_id}-{config.method}-{digest}.json"
         if path.exists():

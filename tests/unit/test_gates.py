@@ -1,10 +1,12 @@
 """The gates and the policy file: what passes, what fails, and what nobody can tell yet."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from scoring.errors import InvalidInputError
-from scoring.evaluation.gates import Verdict, judge
+from scoring.evaluation.gates import Verdict, judge, overall
 from scoring.evaluation.policy import read_policy
 from scoring.evaluation.report import Figure, ItemReport, TraitReport, evaluate
 from tests.unit.test_evaluation import make_reads, noisy
@@ -54,6 +56,13 @@ def checks_of(judgement):
 )
 def test_thresholds_of_the_default_policy(figures, verdict):
     assert judge(report(**figures), POLICY).verdict is verdict
+
+
+def test_where_nothing_is_required_nothing_passes():
+    fine = judge(report(), POLICY).checks
+    assert overall(fine) is Verdict.PASS
+    assert overall([]) is Verdict.INCONCLUSIVE
+    assert overall([replace(check, is_required=False) for check in fine]) is Verdict.INCONCLUSIVE
 
 
 def test_a_group_treated_otherwise_fails_the_scorer():
