@@ -88,12 +88,7 @@ def run_nightly(
     with database.begin() as connection:
         is_retrained = runs.is_done(connection, kind=RETRAIN, period=period)
         is_merged = runs.is_done(connection, kind=gw_runs.KIND, period=period)
-        is_first = runs.begin(connection, kind="nightly", period=period)
-    if is_first:
-        with database.begin() as connection:
-            audit = runs.audit_ledger(connection)
-            runs.end(connection, kind="nightly", period=period, report=audit)
-        log.info("nightly_done", period=period, **audit)
+    is_first = _audit_once(database, period)
     if not is_retrained and retraining.start():
         log.info("retraining_started", period=period)
     if is_retrained and not is_merged and merging.start():
@@ -103,6 +98,17 @@ def run_nightly(
     if is_page_due and page.start():
         log.info("page_started", period=period)
     return is_first
+
+
+def _audit_once(database: Database, period: str) -> bool:
+    # One transaction: an audit that is cut short has never begun, and the next tick makes it.
+    with database.begin() as connection:
+        if not runs.begin(connection, kind="nightly", period=period):
+            return False
+        audit = runs.audit_ledger(connection)
+        runs.end(connection, kind="nightly", period=period, report=audit)
+    log.info("nightly_done", period=period, **audit)
+    return True
 
 
 def skip_retraining(database: Database, period: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -82,6 +83,22 @@ def test_merging_begins_once_the_retraining_is_done_and_until_it_is_done_itself(
     first.wait()
     run_nightly(database, period=PERIOD, retraining=idle, merging=merging, page=idle)
     assert merging._child is first
+
+
+def test_an_audit_cut_short_is_made_by_the_next_tick(school: School, monkeypatch: pytest.MonkeyPatch) -> None:
+    idle = Errand((sys.executable, "-S", "-c", ""))
+    tick = partial(run_nightly, school.town.database, period=PERIOD, retraining=idle, merging=idle, page=idle)
+
+    def cut_short(_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "audit_ledger", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            tick()
+    assert tick()
+    assert not tick()
+    idle.end()
 
 
 def test_the_scheduled_command_ends_the_period(school: School, scorefold: CommandLine) -> None:
