@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from db.intake import IncomingRow, RejectedRow
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from workers.importers.exported import ExportFormat
     from workers.importers.files import SourceFile
     from workers.importers.sources import Source
+
+#: A test has few questions, and every row asks for their items again.
+_MAX_QUESTIONS = 10_000
 
 
 def submissions(
@@ -46,12 +50,13 @@ def submissions(
     if kind is None:
         raise InvalidInputError(f"{file.path}: no export of a learning platform that is known")
     counting = _counting_attempts(file, kind, source, max_line_bytes=max_line_bytes)
+    item_of = lru_cache(_MAX_QUESTIONS)(source.item_of)
     with files.read_table(file, max_line_bytes=max_line_bytes, progress=progress) as table:
         for answer in _named(file, kind.read(table, source)):
             if isinstance(answer, RejectedRow):
                 yield answer
                 continue
-            item_id = source.item_of(answer.questions)
+            item_id = item_of(answer.questions)
             if item_id is None:
                 if on_passed_over is not None:
                     on_passed_over(answer.questions[0])
