@@ -58,8 +58,13 @@ def _hardened(
 
 
 def _alone(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Affinity under the coupling that knows nothing: far answers go with far ones."""
-    return np.outer(a.mean(axis=1) - a.mean(), b.mean(axis=1) - b.mean()).astype(np.float32)
+    """Affinity under the coupling that knows nothing: far answers go with far ones.
+
+    A little noise decides between answers that all look alike, as in a cloud that is its own mirror image.
+    """
+    affinity = np.outer(a.mean(axis=1) - a.mean(), b.mean(axis=1) - b.mean())
+    noise = np.random.default_rng(affinity.shape).normal(size=affinity.shape)
+    return _centred(affinity + 1e-3 * max(float(affinity.std()), 1e-3) * noise).astype(np.float32)
 
 
 def _soft_coupling(affinity: NDArray[np.float32], hardness: float) -> NDArray[np.float32]:

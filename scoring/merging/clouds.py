@@ -16,6 +16,8 @@ from scoring.errors import InvalidInputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from scoring.merging.summaries import CloudSummary
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureCloud:
@@ -26,6 +28,7 @@ class FeatureCloud:
         features: one row an answer [num_answers, hidden]
         digest: changes when the features or the sample change; distances are cached by it
         block: what has to be equal for two items to be compared at all (backbone, adapter shape, language)
+        summary: what an earlier search with the same settings told of it, where that has been kept
 
     Raises:
         InvalidInputError: the features are no finite table of at least two rows.
@@ -35,6 +38,7 @@ class FeatureCloud:
     features: NDArray[np.float32]
     digest: str
     block: str = ""
+    summary: CloudSummary | None = None
 
     def __post_init__(self) -> None:
         if self.features.ndim != 2 or len(self.features) < 2:

@@ -92,6 +92,10 @@ class ThirdBound:
     distance: float
     plan: NDArray[np.float64]
 
+    def turned(self) -> ThirdBound:
+        """The bound as seen from the second cloud."""
+        return ThirdBound(self.distance, np.ascontiguousarray(self.plan.T))
+
 
 def gw_distance(
     first: Relations, second: Relations, settings: GwSettings, *, bound: ThirdBound | None = None
@@ -106,7 +110,7 @@ def gw_distance(
     """
     bound = bound or third_bound(first, second)
     if _rank(second) < _rank(first):
-        swapped = gw_distance(second, first, settings, bound=ThirdBound(bound.distance, bound.plan.T))
+        swapped = gw_distance(second, first, settings, bound=bound.turned())
         return replace(swapped, plan=swapped.plan.T)
     solved = {
         start: _solve(first, second, _start(start, first, second, bound), settings)
@@ -117,7 +121,9 @@ def gw_distance(
 
 
 def third_bound(first: Relations, second: Relations) -> ThirdBound:
-    """TLB by an exact transport."""
+    """TLB by an exact transport; the same in both directions."""
+    if _rank(second) < _rank(first):
+        return third_bound(second, first).turned()
     return ThirdBound(*_transport(third_bound_costs(first, second)))
 
 
@@ -190,6 +196,6 @@ def _distance(squared: float) -> float:
     return float(np.sqrt(max(squared, 0.0))) / 2
 
 
-def _rank(relations: Relations) -> tuple[int, float, float]:
+def _rank(relations: Relations) -> tuple[int, float, bytes]:
     # Which of two clouds comes first must not depend on who asks: local optima may differ by direction.
-    return len(relations), float(relations.matrix.mean()), float((relations.matrix**3).mean())
+    return len(relations), float(relations.matrix.mean()), relations.matrix.tobytes()

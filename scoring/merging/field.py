@@ -10,7 +10,8 @@ import numpy as np
 
 from scoring.errors import InvalidInputError
 from scoring.merging.crew import Problem
-from scoring.merging.summaries import Summaries
+from scoring.merging.relations import relate
+from scoring.merging.summaries import CloudSummary, pair_bounds, pair_predictors
 from scoring.merging.verdicts import PairDistance
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class PairField:
         first: index of the pair's first cloud [num_pairs]
         second: index of its second cloud [num_pairs]
         lower: certified lower bound [num_pairs]
+        summaries: of each cloud [num_clouds]
         distances: the solver's, nan where it has not run [num_pairs]
         coarse: coarse distance, nan where there is none [num_pairs]
         num_solved: pairs that this search solved
@@ -48,9 +50,12 @@ class PairField:
         self.coarse_answers = coarse_answers
         self.first, self.second = _pairs_within_blocks(self.clouds)
         self._relations: Callable[[int], Relations] = lru_cache(_MAX_RELATIONS)(self._relate)
-        self._small: list[NDArray[np.float32]] = []
-        self._summaries = Summaries.of(self._look_at(place) for place in range(len(self.clouds)))
-        self.lower = self._summaries.lower_bounds(self.first, self.second)
+        self._small: Callable[[int], NDArray[np.float32]] = lru_cache(maxsize=None)(self._relate_few)
+        self.summaries = [
+            cloud.summary or CloudSummary.of(self._relations(place))
+            for place, cloud in enumerate(self.clouds)
+        ]
+        self.lower = pair_bounds(self.summaries, self.first, self.second)
         self.distances = np.full(len(self.first), np.nan)
         self.coarse = np.full(len(self.first), np.nan)
         self.num_solved = self.num_sifted = self.num_reused = 0
@@ -70,7 +75,7 @@ class PairField:
 
     def predictors(self) -> NDArray[np.float64]:
         """What a forecast learns from [num_pairs, num_predictors]."""
-        return self._summaries.predictors(self.first, self.second)
+        return pair_predictors(self.summaries, self.first, self.second)
 
     def recall(self, known: Mapping[tuple[str, str], PairDistance]) -> None:
         """Take over what an earlier search found for pairs of unchanged clouds, by their digests."""
@@ -110,7 +115,9 @@ class PairField:
     def sift(self, places: NDArray[np.intp], crew: Crew) -> None:
         """Fill in the coarse distances of these pairs where there are none."""
         places = places[np.isnan(self.coarse[places])]
-        pairs = ((self._small[self.first[place]], self._small[self.second[place]]) for place in places)
+        pairs = (
+            (self._small(int(self.first[place])), self._small(int(self.second[place]))) for place in places
+        )
         self.coarse[places] = np.fromiter(crew.sift(pairs), dtype=np.float64, count=len(places))
         self.num_sifted += len(places)
 
@@ -138,10 +145,9 @@ class PairField:
     def _relate(self, place: int) -> Relations:
         return self.settings.relations(self.clouds[place])
 
-    def _look_at(self, place: int) -> Relations:
-        relations = self._relations(place)
-        self._small.append(relations.first(self.coarse_answers).matrix.astype(np.float32))
-        return relations
+    def _relate_few(self, place: int) -> NDArray[np.float32]:
+        few = self.clouds[place].features[: min(self.coarse_answers, self.settings.num_answers)]
+        return relate(few, scale=self.summaries[place].scale).matrix.astype(np.float32)
 
 
 def _check_ids(clouds: Sequence[FeatureCloud]) -> None:

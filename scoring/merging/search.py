@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from scoring.merging.clouds import FeatureCloud
     from scoring.merging.crew import Crew
     from scoring.merging.distances import GwSettings
+    from scoring.merging.summaries import CloudSummary
 
 __all__ = ["PairDistance", "SearchEffort", "SearchReport", "nearest_pairs"]
 
@@ -48,6 +49,7 @@ class SearchReport:
         num_sifted: coarse distances computed in this search
         cutoff: how near a pair had to be to be among `pairs`
         examined: everything worth keeping for the next search: pairs solved or sifted, now or before
+        summaries: of each cloud, by its digest, for the next search's clouds
         recall: estimated share found of the pairs asked for; 1 where every verdict is certified
         num_audited: pairs solved only to estimate `recall`
     """
@@ -58,11 +60,12 @@ class SearchReport:
     num_solved: int
     num_reused: int
     seconds: float
-    num_sifted: int = 0
-    cutoff: float = np.inf
-    examined: tuple[PairDistance, ...] = ()
-    recall: float = 1.0
-    num_audited: int = 0
+    num_sifted: int
+    cutoff: float
+    examined: tuple[PairDistance, ...]
+    summaries: Mapping[str, CloudSummary]
+    recall: float
+    num_audited: int
 
     @property
     def certified_share(self) -> float:
@@ -140,6 +143,9 @@ def _report(field: PairField, wanted: Wanted, audit: Audit, *, seconds: float) -
         num_sifted=field.num_sifted,
         cutoff=cutoff,
         examined=field.verdicts(examined, cutoff=cutoff),
+        summaries={
+            cloud.digest: summary for cloud, summary in zip(field.clouds, field.summaries, strict=True)
+        },
         recall=1 - num_missed / len(near) if len(near) else 1.0,
         num_audited=audit.num_audited,
     )

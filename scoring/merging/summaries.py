@@ -1,6 +1,6 @@
 """What can be told of all pairs at once, without solving any: bounds, and what goes along with distances.
 
-Relational matrices come in one by one; columns over pairs go out. The lower bound is certain; the rest only
+Relational matrices come in one by one, columns over pairs go out. The lower bound is certain; the rest only
 serves to put pairs in a promising order.
 """
 
@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 from scoring.merging.bounds import distance_profile, eccentricities
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -25,56 +25,66 @@ _NUM_BLOCKS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Summaries:
-    """Short vectors of all clouds, row by row.
+class CloudSummary:
+    """A cloud in a few hundred numbers, good for as long as its digest and the settings stay the same.
 
     Attributes:
-        profiles: distribution of all distances; its Euclidean distances are bounds [num_items, num_cells]
-        shapes: answers' own distributions of distances, ordered by eccentricity [num_items, num_blocks^2]
-        spreads: 1 - mean distance^2: how much distances differ within the cloud [num_items]
-        widths: logarithm of how many dimensions the cloud fills (participation ratio) [num_items]
+        profile: distribution of all distances; Euclidean distances of profiles are bounds [num_cells]
+        shape: answers' own distributions of distances, ordered by eccentricity [num_blocks^2]
+        spread: 1 - mean distance^2: how much distances differ within the cloud
+        width: logarithm of how many dimensions the cloud fills (participation ratio)
+        scale: what the distances were divided by
     """
 
-    profiles: NDArray[np.float64]
-    shapes: NDArray[np.float64]
-    spreads: NDArray[np.float64]
-    widths: NDArray[np.float64]
+    profile: NDArray[np.float64]
+    shape: NDArray[np.float64]
+    spread: float
+    width: float
+    scale: float
 
     @classmethod
-    def of(cls, clouds: Iterable[Relations]) -> Summaries:
-        """Summaries of these clouds, each looked at once."""
-        rows = [
-            (
-                distance_profile(relations),
-                _shape(relations),
-                1 - relations.matrix.mean() ** 2,
-                _width(relations),
-            )
-            for relations in clouds
-        ]
-        profiles, shapes, spreads, widths = (np.array(column) for column in zip(*rows, strict=True))
-        return cls(profiles, shapes, spreads, widths)
-
-    def lower_bounds(self, first: NDArray[np.intp], second: NDArray[np.intp]) -> NDArray[np.float64]:
-        """A certain lower bound of each pair's distance: sqrt(SLB) / 2, from the profiles [num_pairs]."""
-        bounds: NDArray[np.float64] = cdist(self.profiles, self.profiles)[first, second] / 2
-        return bounds
-
-    def predictors(self, first: NDArray[np.intp], second: NDArray[np.intp]) -> NDArray[np.float64]:
-        """What goes along with a pair's distance [num_pairs, num_predictors]."""
-        bounds = self.lower_bounds(first, second)
-        spread, other_spread = self.spreads[first], self.spreads[second]
-        return np.column_stack(
-            [
-                bounds,
-                bounds**2,
-                cdist(self.shapes, self.shapes)[first, second],
-                spread + other_spread,
-                np.abs(spread - other_spread),
-                self.widths[first] + self.widths[second],
-                np.abs(self.widths[first] - self.widths[second]),
-            ]
+    def of(cls, relations: Relations) -> CloudSummary:
+        """The summary of one cloud."""
+        return cls(
+            distance_profile(relations),
+            _shape(relations),
+            1 - float(relations.matrix.mean()) ** 2,
+            _width(relations),
+            relations.scale,
         )
+
+
+def pair_bounds(
+    clouds: Sequence[CloudSummary], first: NDArray[np.intp], second: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """A certain lower bound of each pair's distance: sqrt(SLB) / 2, from the profiles [num_pairs]."""
+    if not len(first):
+        return np.empty(0)
+    profiles = np.array([cloud.profile for cloud in clouds])
+    bounds: NDArray[np.float64] = cdist(profiles, profiles)[first, second] / 2
+    return bounds
+
+
+def pair_predictors(
+    clouds: Sequence[CloudSummary], first: NDArray[np.intp], second: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """What goes along with a pair's distance [num_pairs, num_predictors]."""
+    bounds = pair_bounds(clouds, first, second)
+    shapes = np.array([cloud.shape for cloud in clouds])
+    spreads, widths = (
+        np.array(column) for column in zip(*((c.spread, c.width) for c in clouds), strict=True)
+    )
+    return np.column_stack(
+        [
+            bounds,
+            bounds**2,
+            cdist(shapes, shapes)[first, second],
+            spreads[first] + spreads[second],
+            np.abs(spreads[first] - spreads[second]),
+            widths[first] + widths[second],
+            np.abs(widths[first] - widths[second]),
+        ]
+    )
 
 
 def _shape(relations: Relations) -> NDArray[np.float64]:
@@ -89,9 +99,16 @@ def _shape(relations: Relations) -> NDArray[np.float64]:
 
 
 def _width(relations: Relations) -> float:
-    """log(trace(K)^2 / trace(K^2)) of the centred Gram matrix K, which the squared distances determine."""
+    """log(trace(K)^2 / trace(K^2)), K being the centred Gram matrix, -2K = J D^2 J (Torgerson, 1952).
+
+    Both traces follow from sums of D^2, without K itself.
+    """
     squared = relations.matrix**2
-    squared -= squared.mean(axis=0)
-    centred = squared - squared.mean(axis=1, keepdims=True)
-    total = float((centred**2).sum())
-    return float(np.log(np.trace(centred) ** 2 / total)) if total > 0 else 0.0
+    num_answers, total = len(relations), float(squared.sum())
+    if total == 0:
+        return 0.0
+    rows = squared.sum(axis=1)
+    of_square = (
+        float(np.vdot(squared, squared)) - 2 * float(rows @ rows) / num_answers + (total / num_answers) ** 2
+    )
+    return float(np.log((total / num_answers) ** 2 / of_square))
