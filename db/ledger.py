@@ -58,7 +58,7 @@ class ScoreColumns:
     confidence: list[float | None]
     condition_code: list[str | None]
     needs_review: list[bool]
-    engine: str
+    engine: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +101,13 @@ WITH mine AS (
     INSERT INTO score.machine_score (submission_id, trait, scorer_id, role, level, probabilities, confidence,
                                      condition_code, needs_review, engine)
     SELECT v.submission_id, v.trait, v.scorer_id, v.role, v.level, CAST(v.probabilities AS real[]),
-           v.confidence, v.condition_code, v.needs_review, :engine
+           v.confidence, v.condition_code, v.needs_review, v.engine
     FROM unnest(CAST(:submission_id AS bigint[]), CAST(:trait AS text[]), CAST(:scorer_id AS bigint[]),
                 CAST(:role AS text[]), CAST(:level AS smallint[]), CAST(:probabilities AS text[]),
                 CAST(:confidence AS real[]), CAST(:condition_code AS text[]),
-                CAST(:needs_review AS boolean[]))
+                CAST(:needs_review AS boolean[]), CAST(:engine AS text[]))
          AS v(submission_id, trait, scorer_id, role, level, probabilities, confidence, condition_code,
-              needs_review)
+              needs_review, engine)
     JOIN mine USING (submission_id)
     ON CONFLICT (submission_id, trait, scorer_id) DO NOTHING
 ), settled AS (

@@ -103,5 +103,5 @@ def sheet(
         confidence=[0.8] * len(pairs),
         condition_code=[None] * len(pairs),
         needs_review=[False] * len(pairs),
-        engine="test",
+        engine=["test"] * len(pairs),
     )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from scoring.engine import Engine
+    from scoring.types import ScorerKey
 
 log = get_logger("batcher")
 
@@ -59,8 +60,12 @@ class Batcher:
 
     @property
     def engine_name(self) -> str:
-        """Engine and precision, as written beside each score."""
+        """Engine and best precision, as written beside a condition code."""
         return self._engine.name
+
+    def label(self, scorer: ScorerKey) -> str:
+        """Engine and precision of a loaded scorer, as written beside each of its scores."""
+        return self._engine.label(scorer)
 
     def stalled_s(self) -> float:
         """For how long the present batch has been running; 0 when idle."""

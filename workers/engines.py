@@ -24,6 +24,7 @@ def build_engine(settings: Settings) -> Engine:
         max_batch_tokens=settings.engine.max_batch_tokens,
         num_threads=settings.engine.num_threads,
         device=settings.engine.device,
+        precision=settings.engine.precision,
     )
     use_threads(config.num_threads)
     backbone = Backbone.load(settings.backbone.name, device=pick_device(config.device))

@@ -185,8 +185,9 @@ class Pipeline:
                     texts.append(text)
         if texts:
             requests = Requests([ScorerKey(one.scorer_key) for one in servers], texts)
+            engines = [self._batcher.label(scorer) for scorer in requests.scorers]
             for start, scores in self._score(requests):
-                sheet.add_scores(owners[start:], servers[start:], scores)
+                sheet.add_scores(owners[start:], servers[start:], scores, engines[start:])
         return _Outcome(finished, unserved, sheet)
 
     def _score(self, requests: Requests, start: int = 0) -> list[tuple[int, Scores]]:

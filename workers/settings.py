@@ -67,6 +67,9 @@ class EngineSettings(_Section):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the backbone runs")
     max_batch_tokens: int = Field(1024, ge=64, description="tokens in one forward pass")
     num_threads: int = Field(1, ge=1, description="CPU threads of one worker process")
+    precision: Literal["auto", "fp32"] = Field(
+        "auto", description="auto: int8 on a CPU for items that were shown to bear it, fp32 for the rest"
+    )
 
 
 class WorkerSettings(_Section):

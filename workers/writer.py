@@ -84,10 +84,17 @@ class ScoreSheet:
     """Collects the rows of one claim, column by column."""
 
     def __init__(self, engine: str) -> None:
-        self.columns = ScoreColumns([], [], [], [], [], [], [], [], [], engine)
+        self._engine = engine
+        self.columns = ScoreColumns([], [], [], [], [], [], [], [], [], [])
 
-    def add_scores(self, submission_ids: Sequence[int], served_by: Sequence[Serving], scores: Scores) -> None:
-        """Add model scores; `submission_ids` and `served_by` are by request [num_answers]."""
+    def add_scores(
+        self,
+        submission_ids: Sequence[int],
+        served_by: Sequence[Serving],
+        scores: Scores,
+        engines: Sequence[str],
+    ) -> None:
+        """Add model scores; all but `scores` are by request, `engines` naming precisions [num_answers]."""
         columns = self.columns
         owners = scores.answer.tolist()
         columns.submission_id.extend(submission_ids[owner] for owner in owners)
@@ -99,6 +106,7 @@ class ScoreSheet:
         columns.confidence.extend(min(1.0, max(0.0, value)) for value in scores.confidence.tolist())
         columns.condition_code.extend([None] * len(scores))
         columns.needs_review.extend(scores.needs_review.tolist())
+        columns.engine.extend(engines[owner] for owner in owners)
 
     def add_condition(
         self, submission_id: int, served_by: Serving, item: ItemSpec, code: ConditionCode
@@ -115,3 +123,4 @@ class ScoreSheet:
             columns.confidence.append(None)
             columns.condition_code.append(code.value)
             columns.needs_review.append(True)
+            columns.engine.append(self._engine)

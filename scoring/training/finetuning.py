@@ -110,6 +110,7 @@ def train_item(
         backbone=backbone,
         store=store,
         config=config,
+        validation=fitted.data.validation,
     )
     return TrainingReport(
         item_id=item.item_id,

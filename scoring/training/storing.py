@@ -6,11 +6,13 @@ Knows the store's forms; knows no data and no loop.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from scoring.artifacts import ExtractorArtifact, ScorerArtifact
+from scoring.engines.torch.admission import LINEAGE_KEY, try_int8
 from scoring.errors import CorruptArtifactError
 from scoring.training.golden import GOLDEN_TEXTS
 from scoring.types import TrainingReport, TraitMetrics
@@ -21,11 +23,12 @@ if TYPE_CHECKING:
     from scoring.artifacts import ArtifactStore
     from scoring.backbone import Backbone
     from scoring.config import TrainingConfig
+    from scoring.training.examples import Examples
     from scoring.training.network import ItemNetwork
     from scoring.types import Decision, ExtractorKey, ItemSpec, ScorerKey
 
 
-def store_network(
+def store_network(  # noqa: PLR0913 (a network, what is known about it, and where it goes)
     network: ItemNetwork,
     item: ItemSpec,
     *,
@@ -34,8 +37,12 @@ def store_network(
     backbone: Backbone,
     store: ArtifactStore,
     config: TrainingConfig,
+    validation: Examples | None = None,
 ) -> tuple[ExtractorKey, ScorerKey]:
     """Write adapter and head, with golden logits computed through PEFT's layers in fp32.
+
+    What int8 arithmetic would change on the validation answers is written into the lineage: an engine reads
+    there whether it may use it. Without validation answers the scorer is served in fp32.
 
     Returns:
         the keys of extractor and scorer
@@ -43,14 +50,13 @@ def store_network(
     Raises:
         StoreUnavailableError: the store does not answer.
     """
-    extractor = store.write_extractor(
-        ExtractorArtifact(
-            backbone=backbone.name,
-            backbone_revision=backbone.revision,
-            lora=network.lora_shape(config.lora),
-            tensors=network.adapter_tensors(),
-        )
+    adapter = ExtractorArtifact(
+        backbone=backbone.name,
+        backbone_revision=backbone.revision,
+        lora=network.lora_shape(config.lora),
+        tensors=network.adapter_tensors(),
     )
+    extractor = store.write_extractor(adapter)
     golden = network.predict(network.inputs(backbone.encode(GOLDEN_TEXTS, config.max_tokens)))
     scorer = ScorerArtifact(
         item=item,
@@ -66,6 +72,10 @@ def store_network(
         golden_logits=torch.from_numpy(golden),
         lineage=lineage,
     )
+    if validation is not None:
+        ids, levels = validation.token_ids, validation.levels
+        finding = try_int8(scorer, adapter, backbone=backbone, token_ids=ids, levels=levels)
+        scorer = replace(scorer, lineage=lineage | {LINEAGE_KEY: finding})
     return extractor, store.write_scorer(scorer)
 
 

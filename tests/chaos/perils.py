@@ -35,6 +35,9 @@ class PerilousEngine:
     def name(self) -> str:
         return self._engine.name
 
+    def label(self, scorer: ScorerKey) -> str:
+        return self._engine.label(scorer)
+
     def load(self, scorer: ScorerKey) -> None:
         self._engine.load(scorer)
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from scoring.config import EngineConfig
-from scoring.engines.torch import TorchEngine, admission, encoders, kernels
+from scoring.engines.torch import TorchEngine, admission, encoders, engine, kernels
 from scoring.engines.torch.linear import DenseLinear, Int8Linear, PackedLinear
 from scoring.types import Requests
 from tests.unit.test_engine import TEXTS, World, logits_of, mixed
 from tests.unit.tiny_encoders import make_scorer, write_scorer
 
-pytestmark = pytest.mark.skipif(not kernels._is_exact(), reason="this processor has no exact int8 product")
+pytestmark = pytest.mark.skipif(not kernels.int8_works(), reason="this processor has no exact int8 product")
 
 ADMITTING = admission.Int8Finding(admission.SCHEME, 100, 0.99, -0.004, 0.2)
 
@@ -30,7 +30,7 @@ def world(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _int8_is_at_hand(monkeypatch):
     # Whether it pays is measured, and a busy machine must not decide these tests.
-    monkeypatch.setattr(encoders, "int8_pays", lambda: True)
+    monkeypatch.setattr(engine, "int8_pays", lambda: True)
 
 
 def layers_and_rows(num_rows=40, width=64):
@@ -93,7 +93,14 @@ def test_a_missing_kernel_is_not_chosen(monkeypatch):
     monkeypatch.setattr(kernels, "Int8Linear", Missing)
     monkeypatch.setattr(kernels, "PackedLinear", Missing)
     assert kernels.fp32_kernel.__wrapped__() is DenseLinear
+    assert kernels.int8_works.__wrapped__() is False
+
+
+def test_int8_that_takes_longer_does_not_pay(monkeypatch):
+    monkeypatch.setattr(kernels, "_seconds", lambda *_: [1.0, 1.1])
     assert kernels.int8_pays.__wrapped__() is False
+    monkeypatch.setattr(kernels, "_seconds", lambda *_: [1.0, 1.3])
+    assert kernels.int8_pays.__wrapped__() is True
 
 
 def test_an_int8_engine_stays_near_the_oracle(world):
@@ -230,5 +237,5 @@ def test_where_int8_cannot_run_there_is_no_finding(world, monkeypatch):
     extractor = world.store.read_extractor(artifact.extractor)
     tried = {"backbone": world.backbone, "levels": np.zeros((1, 1), dtype=int)}
     assert admission.try_int8(artifact, extractor, token_ids=[], **tried) is None
-    monkeypatch.setattr(encoders, "int8_pays", lambda: False)
+    monkeypatch.setattr(encoders, "int8_works", lambda: False)
     assert admission.try_int8(artifact, extractor, token_ids=[[2, 3]], **tried) is None

@@ -122,11 +122,13 @@ def test_each_score_goes_to_the_answer_and_scorer_it_belongs_to():
         confidence=np.array([0.75, 1.0000001, -0.0001], dtype=np.float32),
         needs_review=np.array([True, False, False]),
     )
-    sheet.add_scores([70, 80, 90], [serving(7), serving(8), serving(9, "shadow")], scores)
+    engines = ["a/int8", "b/fp32", "c/fp32"]
+    sheet.add_scores([70, 80, 90], [serving(7), serving(8), serving(9, "shadow")], scores, engines)
     columns = sheet.columns
     assert columns.submission_id == [70, 70, 90]
     assert columns.scorer_id == [7, 7, 9]
     assert columns.role == ["champion", "champion", "shadow"]
+    assert columns.engine == ["a/int8", "a/int8", "c/fp32"]
     assert columns.level == [1, 0, 2]
     assert columns.confidence == [0.75, 1.0, 0.0]
     assert columns.needs_review == [True, False, False]

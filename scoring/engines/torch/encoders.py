@@ -14,7 +14,7 @@ from scoring.bank import AdapterBank
 from scoring.engines.torch.anatomy import is_bert_like, layer_paths, sites_of
 from scoring.engines.torch.bert import BertEncoder
 from scoring.engines.torch.hooked import HookedEncoder
-from scoring.engines.torch.kernels import fp32_kernel, int8_pays
+from scoring.engines.torch.kernels import fp32_kernel, int8_works
 from scoring.engines.torch.layouts import PackedLayout, PaddedLayout
 from scoring.engines.torch.linear import DenseLinear, Int8Linear
 from scoring.engines.torch.smoothing import input_ranges
@@ -65,8 +65,8 @@ class Encoders:
 
     @property
     def can_int8(self) -> bool:
-        """Whether int8 is right here, and sooner than fp32."""
-        return self._is_fast and self._backbone.device.type == "cpu" and int8_pays()
+        """Whether int8 computes right here; whether it is also sooner is another question."""
+        return self._is_fast and self._backbone.device.type == "cpu" and int8_works()
 
     def features(self, rows: Rows) -> Tensor:
         """Features of rows sorted by length, all of one precision [num_rows, hidden]."""

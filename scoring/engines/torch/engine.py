@@ -18,6 +18,7 @@ from scoring.engines.rows import collapse, cut, tokenise
 from scoring.engines.tally import tally
 from scoring.engines.torch.admission import is_admitted
 from scoring.engines.torch.encoders import Encoders, make_bank
+from scoring.engines.torch.kernels import int8_pays
 from scoring.errors import DeviceOutOfMemoryError, GoldenMismatchError, IncompatibleArtifactError
 from scoring.heads import HeadBank
 from scoring.text import normalise
@@ -57,7 +58,8 @@ class TorchEngine:
         self._heads = HeadBank(backbone.hidden_size, device=backbone.device)
         self._encoder = Encoders(backbone, self._adapters)
         self._forward = self._encoder.forward
-        self._can_int8 = config.precision != "fp32" and self._encoder.can_int8
+        wants_int8 = config.precision == "int8" or (config.precision == "auto" and int8_pays())
+        self._can_int8 = wants_int8 and self._encoder.can_int8
         self._roster = Roster(
             store, backbone, adapters=self._adapters, heads=self._heads, takes_int8=self._takes_int8
         )

@@ -40,25 +40,30 @@ def fp32_kernel() -> type[DenseLinear | PackedLinear]:
 
 
 @lru_cache(maxsize=1)
-def int8_pays() -> bool:
-    """Whether int8 computes exactly what integers give, and sooner than fp32 does.
+def int8_works() -> bool:
+    """Whether int8 computes exactly what integers give.
 
     On processors without VNNI some kernels saturate sums of two products; such a kernel is refused here.
     """
-    layer, x = _sample()
     try:
-        int8 = Int8Linear([layer], x.abs().amax(0))
-        if not _is_exact():
-            return False
-        int8_s, fp32_s = _seconds(x, int8, fp32_kernel()([layer]))
-        return int8_s * _MIN_INT8_GAIN < fp32_s
+        return _is_exact()
     except (AttributeError, RuntimeError):
         return False
 
 
+@lru_cache(maxsize=1)
+def int8_pays() -> bool:
+    """Whether int8 works, and is done sooner than fp32."""
+    if not int8_works():
+        return False
+    layer, x = _sample()
+    int8_s, fp32_s = _seconds(x, Int8Linear([layer], x.abs().amax(0)), fp32_kernel()([layer]))
+    return int8_s * _MIN_INT8_GAIN < fp32_s
+
+
 @torch.inference_mode()
 def _is_exact() -> bool:
-    """Whether extreme integers come out right: all sums stand at the end of their range."""
+    # Extreme integers: all sums stand at the end of their range.
     layer = nn.Linear(_NUM_IN, 16, bias=True)
     signs = torch.where(torch.arange(_NUM_IN) % 2 == 0, 1.0, -1.0)
     layer.weight.data = signs.repeat(16, 1)
