@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from workers.cli.main import app
 from workers.cli.printing import print_json, say
+
+if TYPE_CHECKING:
+    from workers.outgoing import FileFormat
+
+_FORMATS: dict[str, FileFormat] = {".jsonl": "jsonl", ".parquet": "parquet"}
 
 export = typer.Typer(help="Write scores for other systems.", no_args_is_help=True)
 app.add_typer(export, name="export")
@@ -33,7 +38,7 @@ def scores(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Write the scores that count: CSV, or JSON lines if FILE ends in .jsonl.
+    """Write the scores that count: CSV, JSON lines if FILE ends in .jsonl, Parquet if in .parquet.
 
     A cell that a spreadsheet would run as a formula begins with an apostrophe. With --cursor a row may come
     twice, and none is left out.
@@ -49,7 +54,7 @@ def scores(
         make_engine(database_url(load_settings()), statement_timeout_s=None),
         out,
         wanted,
-        file_format="jsonl" if out.suffix == ".jsonl" else "csv",
+        file_format=_FORMATS.get(out.suffix.lower(), "csv"),
         cursor=cursor,
     )
     if as_json:

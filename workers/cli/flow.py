@@ -35,7 +35,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="judge every row, accept
 
 @app.command()
 def submit(
-    file: Annotated[Path, typer.Argument(help="answers, CSV or JSON lines, or an LMS export")],
+    file: Annotated[Path, typer.Argument(help="answers, CSV, JSON lines or Parquet, or an LMS export")],
     source: Source = "file",
     sources: Sources = None,
     rejects: Annotated[Path | None, typer.Option(help="write refused rows to this CSV file")] = None,

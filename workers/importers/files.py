@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from db.intake import RejectedRow
 from scoring.errors import InvalidInputError
-from workers.importers import delimited, encodings, formats, jsonlines, tables
+from workers.importers import delimited, encodings, formats, jsonlines, parquet, tables
 
 if TYPE_CHECKING:
     import io
@@ -63,6 +63,8 @@ def inspect(path: Path, *, encoding: str | None = None) -> SourceFile:
             num_bytes += len(chunk)
     if not head:
         raise InvalidInputError(f"{path}: the file is empty")
+    if first.startswith(parquet.MAGIC):
+        return SourceFile(path, parquet.NAME, digest.hexdigest(), num_bytes)
     encoding = encoding or encodings.sniffed(first)
     if encoding != "utf-8":
         head = first[: len(first) // 4 * 4].decode(encoding, "replace").lstrip("\ufeff \t\r\n").encode()
@@ -71,11 +73,13 @@ def inspect(path: Path, *, encoding: str | None = None) -> SourceFile:
 
 
 def column_names(source: SourceFile, *, max_line_bytes: int) -> frozenset[str]:
-    """What the header of a delimited file, or the first object of JSON lines, names.
+    """What the header of a delimited file, the schema of Parquet, or the first object of JSON lines names.
 
     Raises:
         InvalidInputError: the file cannot be read that far.
     """
+    if source.file_format == parquet.NAME:
+        return frozenset(parquet.column_names(source.path))
     if source.file_format == "jsonl":
         first = next(read_records(source, required=(), max_line_bytes=max_line_bytes), None)
         return frozenset(first.fields) if isinstance(first, Record) else frozenset()
@@ -118,14 +122,29 @@ def read_records(
     Raises:
         InvalidInputError: the file is not UTF-8, or it lacks a required column.
     """
+    wanted = dict(only or {})
+    for line, fields, fault in _fields(source, required, max_line_bytes=max_line_bytes, progress=progress):
+        if fault is not None:
+            yield RejectedRow(line, *fault)
+        elif all(str(fields.get(name, "")) == value for name, value in wanted.items()):
+            yield Record(line, fields)
+
+
+def _fields(
+    source: SourceFile,
+    required: tuple[str, ...],
+    *,
+    max_line_bytes: int,
+    progress: Callable[[int], None] | None,
+) -> Iterator[tuple[int, dict[str, object], tuple[str, str] | None]]:
+    if source.file_format == parquet.NAME:
+        for row, fields in parquet.read(source.path, required, progress=progress):
+            yield row, fields, None
+        return
     with _opened(source.path) as stream:
         text = _lines(stream, source, max_line_bytes=max_line_bytes, progress=progress)
         reader = jsonlines.read if source.file_format == "jsonl" else delimited.read
-        for line, fields, fault in reader(text, source.path, required):
-            if fault is not None:
-                yield RejectedRow(line, *fault)
-            elif only is None or all(str(fields.get(name, "")) == value for name, value in only.items()):
-                yield Record(line, fields)
+        yield from reader(text, source.path, required)
 
 
 def _lines(
