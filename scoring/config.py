@@ -55,6 +55,8 @@ class TrainingConfig:
     weight_decay: float = 0.01
     #: Weight of ||A||_F^2 + ||B||_F^2 in the loss.
     frobenius_penalty: float = 1e-5
+    #: Weight of the expected level's squared distance from the human level in the loss.
+    ordinal_weight: float = 1.0
     warmup_share: float = 0.1
     max_grad_norm: float = 1.0
     #: Largest share of wrong levels among the answers that no human reads, and how sure to be of it.
@@ -70,10 +72,12 @@ class TrainingConfig:
 def recipe(method: Method) -> TrainingConfig:
     """The defaults of a method: where it parts from the adapter's, it does so by what was measured."""
     if method == "full":
-        return TrainingConfig(method="full", head_lr=1e-3)
+        return TrainingConfig(method="full", head_lr=1e-3, ordinal_weight=0.0)
     if method == "head":
         # A step costs next to nothing, since the features never change.
-        return TrainingConfig(method="head", max_epochs=60, patience=6, head_lr=1e-2, min_steps=3000)
+        return TrainingConfig(
+            method="head", max_epochs=60, patience=6, head_lr=1e-2, min_steps=3000, ordinal_weight=0.0
+        )
     return TrainingConfig()
 
 

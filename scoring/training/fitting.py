@@ -76,9 +76,10 @@ def fit(
     """Train whatever the network's method moves; the network is left in its best state.
 
     The loss is the cross-entropy of each trait's softmax, summed over traits, plus
-    `frobenius_penalty * (||A||_F^2 + ||B||_F^2)` (Latif and Zhai, 2025). AdamW with a rate for the body and
-    one for the head, linear warm-up and decay, gradients clipped to `max_grad_norm`. Training stops once the
-    validation loss has not improved for `patience` epochs (see `Course` for items of few answers).
+    `frobenius_penalty * (||A||_F^2 + ||B||_F^2)` (Latif and Zhai, 2025), plus `ordinal_weight` times the
+    squared distance of the expected level from the human one. AdamW with a rate for the body and one for the
+    head, linear warm-up and decay, gradients clipped to `max_grad_norm`. Training stops once the validation
+    cross-entropy has not improved for `patience` epochs (see `Course` for items of few answers).
 
     Args:
         network: freshly initialised.
@@ -156,9 +157,11 @@ class _Descent:
             logits = self._network(self._inputs, batch).float()
         levels = torch.from_numpy(self._levels[batch]).to(logits.device)
         loss = _loss(logits, levels, self._num_levels)
+        distance = squared_distance(logits, levels, self._num_levels)
         penalty = sum((weight.square().sum() for weight in self._penalised), start=torch.zeros_like(loss))
+        objective = loss + self._config.ordinal_weight * distance + self._config.frobenius_penalty * penalty
         self._optimizer.zero_grad()
-        (loss + self._config.frobenius_penalty * penalty).backward()  # type: ignore[no-untyped-call]
+        objective.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._trained, self._config.max_grad_norm)
         self._optimizer.step()
         self._scheduler.step()
@@ -168,6 +171,16 @@ class _Descent:
 def _loss(logits: Tensor, levels: Tensor, num_levels: Sequence[int]) -> Tensor:
     groups = torch.split(logits, list(num_levels), dim=1)
     return torch.stack([cross_entropy(group, levels[:, trait]) for trait, group in enumerate(groups)]).sum()
+
+
+def squared_distance(logits: Tensor, levels: Tensor, num_levels: Sequence[int]) -> Tensor:
+    """Mean of `(sum_k k p_k - level)^2`, summed over traits: what a quadratic weighted kappa punishes."""
+    groups = torch.split(logits, list(num_levels), dim=1)
+    distances = []
+    for trait, group in enumerate(groups):
+        steps = torch.arange(group.shape[1], dtype=group.dtype, device=group.device)
+        distances.append((group.softmax(dim=1) @ steps - levels[:, trait]).square().mean())
+    return torch.stack(distances).sum()
 
 
 def _optimizer(network: ItemNetwork, config: TrainingConfig) -> torch.optim.AdamW:

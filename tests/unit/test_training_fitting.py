@@ -11,7 +11,7 @@ from scoring.backbone import Backbone
 from scoring.config import LoraShape, TrainingConfig
 from scoring.training.adapted import AdaptedNetwork
 from scoring.training.examples import Examples
-from scoring.training.fitting import best_epoch, fit, mean_loss
+from scoring.training.fitting import best_epoch, fit, mean_loss, squared_distance
 from tests.unit.tiny_encoders import WORDS, write_encoder
 
 CONFIG = TrainingConfig(
@@ -89,3 +89,32 @@ def test_no_step_is_longer_than_the_clip_allows(backbone):
     network, _, _ = run(backbone, config)
     for before, after in zip(fresh.trained_parameters(), network.trained_parameters(), strict=True):
         assert torch.equal(before, after)
+
+
+def test_the_squared_distance_is_that_of_the_expected_level():
+    # Uniform over three levels expects 1.0; uniform over two expects 0.5.
+    logits, levels = torch.zeros(2, 5), torch.tensor([[0, 2], [1, 1]])
+    assert float(squared_distance(logits, levels, [2, 3])) == pytest.approx(0.25 + (1.0 + 0.0) / 2)
+    certain = torch.tensor([[-50.0, 50.0, 50.0, -50.0, -50.0]])
+    assert float(squared_distance(certain, torch.tensor([[0, 2]]), [2, 3])) == pytest.approx(1 + 4)
+
+
+def test_the_ordinal_weight_draws_expected_levels_nearer(backbone):
+    """A little, for what is best for the one is best for the other in the end."""
+    distances = {}
+    for weight in (0.0, 20.0):
+        config = replace(CONFIG, ordinal_weight=weight, max_epochs=6, adapter_lr=5e-3, head_lr=1e-2)
+        torch.manual_seed(0)
+        network = AdaptedNetwork(backbone, 5, config=config)
+        train = examples(backbone, 60, seed=1)
+        fit(
+            network,
+            train=train,
+            validation=train,
+            num_levels=[2, 3],
+            config=config,
+            progress=lambda _: None,
+        )
+        logits = torch.from_numpy(network.predict(network.inputs(train.token_ids)))
+        distances[weight] = float(squared_distance(logits, torch.from_numpy(train.levels), [2, 3]))
+    assert distances[20.0] < distances[0.0]
