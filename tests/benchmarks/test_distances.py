@@ -75,7 +75,7 @@ def _real(features: dict[str, np.ndarray]) -> dict[str, float]:
     bounded = sum(pair.lower_bound > cutoff for pair in report.pairs)
     distances = np.array([pair.distance for pair in report.pairs])
     print(
-        f"27 real items: {report.num_pairs} pairs in {seconds:.1f} s, plain loop {plain:.1f} s (extrapolated), "
+        f"27 real items: {report.num_pairs} pairs, {seconds:.1f} s, plain loop {plain:.1f} s (extrapolated), "
         f"GW^2 {gain:.3f} of the plain loop's; distances {distances.min():.4f}-{distances.max():.4f}, "
         f"noise floors of {len(floors)} items {min(floors):.4f}-{max(floors):.4f}; "
         f"bounded away from the 20 nearest: {bounded}",
