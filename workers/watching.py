@@ -1,12 +1,10 @@
-"""A watched folder: each file that has come in whole is submitted by itself, once.
+"""A watched folder, or prefix of an object store: each file that has come in whole is submitted, once.
 
 Knows no broker: what is accepted is found by the workers' own repair rounds.
 """
 
 from __future__ import annotations
 
-import stat
-import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -23,41 +21,31 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine as Database
 
     from db.intake import IntakeReport
+    from workers.inbox import Inbox
     from workers.settings import IntakeSettings
 
 log = get_logger("watching")
 
-#: Names under which others write what they will rename when it is whole.
-_UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".filepart", "~")
-
-#: Size in bytes and time of the last change in nanoseconds: a file that has both is the same file.
-Signature = tuple[int, int]
-
 
 @dataclass(frozen=True, slots=True)
 class WatchPolicy:
-    """Where files come from and how they are read.
-
-    A file counts as whole when it has not changed for `settle_s`. Senders who can should write under another
-    name and rename.
-    """
+    """What the files are and how they are read."""
 
     source: str
     limits: IntakeSettings
     reading: Reading = field(default_factory=Reading)
     #: A folder for `<name>.rejects.csv` of files with refused rows.
     rejects: Path | None = None
-    settle_s: float = 30.0
 
 
 class Watch:
-    """Looks at one folder; its subfolders, hidden files, links and unfinished names are left alone."""
+    """Looks into one inbox, and remembers what it has handled."""
 
-    def __init__(self, database: Database, folder: Path, policy: WatchPolicy) -> None:
+    def __init__(self, database: Database, inbox: Inbox, policy: WatchPolicy) -> None:
         self._database = database
-        self._folder = folder
+        self._inbox = inbox
         self._policy = policy
-        self._handled: dict[str, Signature] = {}
+        self._handled: dict[str, tuple[object, ...]] = {}
 
     def look(self) -> list[IntakeReport]:
         """Submit what has come in since the last look, oldest first.
@@ -67,38 +55,23 @@ class Watch:
         Raises:
             InvalidInputError: the folder cannot be read.
             DatabaseUnavailableError: Postgres does not answer; the next look tries again.
+            StoreUnavailableError: the object store does not answer; likewise.
         """
         reports = []
-        for path, signature in self._whole_files():
+        for arrival in self._inbox.arrivals():
+            if self._handled.get(arrival.name) == arrival.signature:
+                continue
             try:
-                report = self._submit(path)
+                with self._inbox.opened(arrival) as path:
+                    report = self._submit(path)
             except InvalidInputError as error:
-                log.warning("file_refused", file=path.name, reason=str(error))
+                log.warning("file_refused", file=arrival.name, reason=str(error))
                 report = None
             # Only now: an error that may heal leaves the file for the next look.
-            self._handled[path.name] = signature
+            self._handled[arrival.name] = arrival.signature
             if report is not None:
                 reports.append(report)
         return reports
-
-    def _whole_files(self) -> list[tuple[Path, Signature]]:
-        found, latest = [], time.time() - self._policy.settle_s
-        try:
-            for path in self._folder.iterdir():
-                if path.name.startswith(".") or path.name.endswith(_UNFINISHED):
-                    continue
-                state = path.lstat()
-                signature = state.st_size, state.st_mtime_ns
-                if not stat.S_ISREG(state.st_mode) or self._handled.get(path.name) == signature:
-                    continue
-                if state.st_size and state.st_mtime <= latest:
-                    found.append((path, signature))
-        except FileNotFoundError:
-            if not self._folder.is_dir():
-                raise InvalidInputError(f"{self._folder}: no such folder") from None
-        except OSError as error:
-            raise InvalidInputError(f"{self._folder}: cannot be read: {error.strerror}") from error
-        return sorted(found, key=lambda pair: (pair[1][1], pair[0].name))
 
     def _submit(self, path: Path) -> IntakeReport | None:
         file = files.inspect(path, encoding=self._policy.reading.settings.encoding)

@@ -7,14 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+import fsspec
 import pytest
 from sqlalchemy import text
 
 from db.session import make_engine
-from scoring.errors import DatabaseUnavailableError, InvalidInputError
+from scoring.errors import DatabaseUnavailableError, InvalidInputError, StoreUnavailableError
 from tests import rows
+from workers.inbox import open_inbox
 from workers.settings import IntakeSettings
 from workers.watching import Watch, WatchPolicy
 
@@ -50,8 +54,9 @@ def put(folder: Path, name: str, content: str, *, age_s: float = 60.0) -> Path:
     return path
 
 
-def watch(database: Engine, folder: Path, **policy: object) -> Watch:
-    return Watch(database, folder, WatchPolicy(source="lms", limits=IntakeSettings(), **policy))
+def watch(database: Engine, where: object, **policy: object) -> Watch:
+    inbox = open_inbox(str(where))
+    return Watch(database, inbox, WatchPolicy(source="lms", limits=IntakeSettings(), **policy))
 
 
 def num_submissions(database: Engine) -> int:
@@ -151,3 +156,67 @@ def test_the_process_picks_a_file_up_and_stops_when_told(
         finally:
             process.kill()
     assert num_submissions(database) == 2
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """A prefix in memory, by the same interface that object stores have."""
+    url = f"memory://bucket-{uuid.uuid4().hex}/in"
+    yield url
+    store, path = fsspec.core.url_to_fs(url)
+    if store.exists(path):
+        store.rm(path, recursive=True)
+
+
+def put_object(url: str, name: str, content: str) -> None:
+    with fsspec.open(f"{url}/{name}", "w", encoding="utf-8") as stream:
+        stream.write(content)
+
+
+def test_objects_below_a_prefix_are_submitted_once(database: Engine, bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "rejects").mkdir()
+    looking = watch(database, bucket, rejects=tmp_path / "rejects")
+    assert looking.look() == []
+    put_object(bucket, "b.csv", HEADER + "r1,ice,a\nr9,unheard-of,x\n")
+    put_object(bucket, "a.csv", HEADER + "r2,ice,b\n")
+    for name in (".hidden.csv", "night.csv.part", "deeper/x.csv"):
+        put_object(bucket, name, HEADER + "r8,ice,x\n")
+    assert [report.num_new for report in looking.look()] == [1, 1]
+    assert looking.look() == []
+    put_object(bucket, "renamed.csv", HEADER + "r2,ice,b\n")
+    assert looking.look() == []
+    put_object(bucket, "a.csv", HEADER + "r2,ice,b\nr3,ice,c\n")
+    assert [report.num_new for report in looking.look()] == [1]
+    assert num_submissions(database) == 3
+    with database.connect() as connection:
+        names = connection.execute(text("SELECT file_name FROM ingest.batch ORDER BY batch_id")).scalars()
+        assert list(names) == ["b.csv", "a.csv", "a.csv"]
+    assert [path.name for path in (tmp_path / "rejects").iterdir()] == ["b.csv.rejects.csv"]
+
+
+def test_a_store_that_fails_leaves_the_object_for_the_next_look(
+    database: Engine, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_object(bucket, "a.csv", HEADER + "r1,ice,a\n")
+    looking = watch(database, bucket)
+    store, _ = fsspec.core.url_to_fs(bucket)
+
+    def fails(*_: object, **__: object) -> None:
+        raise ConnectionResetError
+
+    for method in ("ls", "get_file"):
+        with monkeypatch.context() as broken:
+            broken.setattr(type(store), method, fails)
+            with pytest.raises(StoreUnavailableError, match="ConnectionResetError"):
+                looking.look()
+    assert [report.num_new for report in looking.look()] == [1]
+
+
+@pytest.mark.parametrize(
+    ("url", "told"), [("nosuch://x/y", "Protocol not known: nosuch"), ("s3://bucket/in", "s3fs")]
+)
+def test_a_store_that_cannot_be_opened_is_said_with_a_remedy(url: str, told: str) -> None:
+    if url.startswith("s3") and find_spec("s3fs"):
+        pytest.skip("s3fs is installed")
+    with pytest.raises(InvalidInputError, match=told):
+        open_inbox(url)

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @app.command()
 def watch(
-    folder: Annotated[Path, typer.Argument(help="the folder that the nightly exports come into")],
+    folder: Annotated[
+        str,
+        typer.Argument(help="where the nightly exports come in: a folder, or a URL such as s3://bucket/in"),
+    ],
     source: Annotated[
         str, typer.Option(help="where the files come from; part of every answer's key")
     ] = "file",
@@ -27,17 +30,19 @@ def watch(
         Path | None, typer.Option(help="a folder for the refused rows of each file, as CSV")
     ] = None,
     settle_s: Annotated[
-        float, typer.Option(min=0, help="a file that has not changed for so long is whole")
+        float, typer.Option(min=0, help="in a folder, a file that has not changed for so long is whole")
     ] = 30.0,
     interval_s: Annotated[float, typer.Option(min=0.1, help="how often to look")] = 10.0,
     once: Annotated[bool, typer.Option("--once", help="look once and leave, for a timer")] = False,
 ) -> None:
-    """Submit each file that comes into FOLDER, once, until told to stop.
+    """Submit each file that comes into FOLDER, a folder or a prefix of an object store, once.
 
-    The files stay where they are; one whose content is in the ledger is passed over, whatever its name.
+    It goes on until told to stop. The files stay where they are; one whose content is in the ledger is passed
+    over, whatever its name. For s3:// install s3fs, for gs:// gcsfs, for abfs:// adlfs.
     """
     from db.session import make_engine
     from workers.importers.sources import load_source
+    from workers.inbox import open_inbox
     from workers.intake import Reading
     from workers.places import database_url
     from workers.settings import load_settings
@@ -51,9 +56,9 @@ def watch(
         limits=settings.intake,
         reading=Reading(settings=load_source(sources, source)),
         rejects=rejects,
-        settle_s=settle_s,
     )
-    looking = Watch(make_engine(database_url(settings), statement_timeout_s=None), folder, policy)
+    database = make_engine(database_url(settings), statement_timeout_s=None)
+    looking = Watch(database, open_inbox(folder, settle_s=settle_s), policy)
     if once:
         for report in looking.look():
             say(f"batch {report.batch_id}, {report.file_format}: {report.num_new} new answers")
