@@ -49,10 +49,11 @@ WORKER = Role(
         ("SELECT", "public.alembic_version"),
     ),
 )
+#: The view's trigger judges and keeps what is inserted; the table behind it stays out of reach.
 GRADER = Role(
     "scorefold_grader",
-    "reads the graders' views and no table",
-    (("SELECT", "grader.*"),),
+    "reads the graders' views and no table; gives scores through the view human_scores",
+    (("SELECT", "grader.*"), ("INSERT", "grader.human_scores")),
 )
 PSYCHOMETRICIAN = Role(
     "scorefold_psychometrician",

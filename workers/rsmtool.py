@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scoring.errors import InvalidInputError
+from workers.spreadsheets import plain_cell
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from workers.evaluating import Evaluation
-
-#: A spreadsheet takes a cell that begins so for a formula.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_rsmeval(path: Path, evaluation: Evaluation, *, trait: str | None = None) -> Path:
@@ -69,8 +67,8 @@ def _write_scores(path: Path, evaluation: Evaluation, column: int) -> int:
                 # The pair of independent reads: the level that counts may be a later one.
                 human, num_double = reads.first[row, column], num_double + 1
             levels = [reads.machine[row, column], human, second]
-            groups = [_cell(groups[row]) for groups in reads.groups.values()]
-            writer.writerow([_cell(reads.response_ids[row]), *map(_number, levels), *groups])
+            groups = [plain_cell(groups[row]) for groups in reads.groups.values()]
+            writer.writerow([plain_cell(reads.response_ids[row]), *map(_number, levels), *groups])
     return num_double
 
 
@@ -95,7 +93,3 @@ def _config(path: Path, evaluation: Evaluation, column: int, *, has_second: bool
 
 def _number(level: float) -> str:
     return "" if np.isnan(level) else str(int(level))
-
-
-def _cell(value: str) -> str:
-    return f"'{value}" if value.startswith(_FORMULA_STARTS) else value

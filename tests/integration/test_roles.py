@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import ProgrammingError
 
 from db import intake, ledger, privacy, quarantine, roles
@@ -14,9 +14,12 @@ from db.ledger import LeasePolicy
 from db.quarantine import Refusal
 from db.session import make_engine
 from tests import rows
+from workers.report.schedule import run_morning
+from workers.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from sqlalchemy import Connection, Engine
 
@@ -70,9 +73,33 @@ FORBIDDEN = [
             "ingest.quarantine",
         )
     ),
+    (roles.WORKER, "UPDATE score.human_score SET level = 2"),
+    (roles.WORKER, "DELETE FROM score.read_request"),
+    (roles.WORKER, "INSERT INTO model.item (item_id, prompt, language, rubric) VALUES ('x', '', '', '')"),
+    (roles.WORKER, "INSERT INTO grader.human_scores (submission_id, level) VALUES (1, 1)"),
     (roles.GRADER, "DELETE FROM score.human_score"),
-    (roles.BI, "SELECT * FROM grader.scores"),
-    (roles.BI, "SELECT * FROM grader.read_queue"),
+    (
+        roles.GRADER,
+        "INSERT INTO score.human_score (submission_id, trait, rater, level) VALUES (1, 't0', 'x', 1)",
+    ),
+    (roles.GRADER, "UPDATE grader.human_scores SET level = 2"),
+    (roles.GRADER, "DELETE FROM grader.human_scores"),
+    (roles.GRADER, "CREATE VIEW grader.mine AS SELECT 1"),
+    (roles.PSYCHOMETRICIAN, "INSERT INTO grader.human_scores (submission_id, level) VALUES (1, 1)"),
+    (roles.PSYCHOMETRICIAN, "UPDATE grader.human_scores SET level = 2"),
+    *(
+        (roles.BI, f"SELECT * FROM grader.{view}")
+        for view in ("scores", "read_queue", "pairs", "human_scores", "score_origins", "rejects")
+    ),
+    (roles.BI, "INSERT INTO grader.human_scores (submission_id, level) VALUES (1, 1)"),
+    *((role, "SELECT * FROM ops.run") for role in (roles.GRADER, roles.PSYCHOMETRICIAN, roles.BI)),
+    (roles.PRIVACY, "SELECT * FROM ingest.submission"),
+    (roles.PRIVACY, "SELECT * FROM grader.scores"),
+    (roles.PRIVACY, "SELECT * FROM grader.read_queue"),
+    (roles.PRIVACY, "SELECT payload FROM ingest.quarantine"),
+    (roles.PRIVACY, "DELETE FROM score.audit"),
+    (roles.PRIVACY, "UPDATE score.audit SET actor = 'nobody'"),
+    (roles.PRIVACY, "INSERT INTO pii.student (source, source_student_id) VALUES ('lms', 'x')"),
     (roles.PRIVACY, "SELECT text FROM ingest.submission"),
     (roles.PRIVACY, "UPDATE score.machine_score SET level = 2"),
     (roles.PRIVACY, "UPDATE pii.student SET student_key = gen_random_uuid()"),
@@ -106,6 +133,53 @@ def test_a_worker_takes_in_claims_finishes_and_quarantines(database: Engine) -> 
         assert ledger.finish(connection, claimed.token, first, rows.sheet(first, scorer)) == 1
         assert quarantine.keep(connection, [Refusal("stream", "not_json", "", b"x", "here")]) == 1
         assert ledger.sweep(connection, policy=policy).num_expired == 0
+
+
+def test_a_grader_gives_a_score_under_the_own_name_and_it_counts(database: Engine) -> None:
+    with database.connect() as connection:
+        me = connection.execute(text("SELECT session_user")).scalar_one()
+        become(connection, roles.GRADER)
+        connection.execute(
+            text("INSERT INTO grader.human_scores (source, response_id, level) VALUES ('lms', 'r1', 2)")
+        )
+        given = connection.execute(text("SELECT level, given_by, rater FROM grader.scores")).one()
+    assert tuple(given) == (2, "human", me)
+
+
+def test_the_worker_draws_reads_and_writes_the_page_at_night(
+    database: Engine, database_url: str, tmp_path: Path
+) -> None:
+    worker = make_engine(database_url)
+    event.listen(worker, "connect", lambda driver, _: driver.execute(f"SET ROLE {roles.WORKER.name}").close())
+    event.listen(worker, "connect", lambda driver, _: driver.commit())
+    settings = Settings(home={"path": tmp_path}, reads={"share": 1.0})
+    path = run_morning(worker, settings, period="2026-01-01")
+    worker.dispose()
+    assert path.is_file()
+    with database.connect() as connection:
+        row = connection.execute(text("SELECT requested_by FROM score.read_request")).one()
+    assert row.requested_by == "nightly"
+
+
+def test_no_role_may_log_in_or_rise_and_who_has_none_sees_nothing(database: Engine) -> None:
+    with database.connect() as connection:
+        powers = connection.execute(
+            text("""
+                SELECT rolname FROM pg_roles WHERE rolname LIKE 'scorefold_%'
+                  AND (rolcanlogin OR rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls
+                       OR rolreplication)
+            """)
+        ).all()
+        assert powers == []
+        seen = connection.execute(
+            text("""
+                SELECT n.nspname || '.' || c.relname
+                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                CROSS JOIN LATERAL aclexplode(c.relacl) a
+                WHERE n.nspname IN ('ingest', 'score', 'model', 'pii', 'ops', 'grader') AND a.grantee = 0
+            """)
+        ).all()
+        assert seen == []
 
 
 def test_readers_read_their_views(database: Engine) -> None:
