@@ -44,7 +44,7 @@ class SearchEffort:
 
     max_exact_pairs: int | None = 5_000
     coarse_answers: int = 100
-    coarse_share: float = 0.05
+    coarse_share: float = 0.03
     num_trials: int = 200
     batch_share: float = 0.0005
     patience: int = 2
