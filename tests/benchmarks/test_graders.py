@@ -1,7 +1,13 @@
-"""A million scores: each documented question answered within 300 ms, by what EXPLAIN ANALYZE says itself."""
+"""A million scores: each documented question answered within 300 ms of the server's time on one core.
+
+The server's own CPU time is judged, because on a busy machine time passes in other ways; the plan and the time
+that passed are printed beside it.
+"""
 
 from __future__ import annotations
 
+import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +16,7 @@ from sqlalchemy import text
 from db.session import make_engine
 from tests import many_scores
 from tests.conftest import _fresh_database
+from tests.cpu_clock import backend_pid, cpu_s
 from tests.integration.test_graders import QUESTIONS
 
 if TYPE_CHECKING:
@@ -20,6 +27,7 @@ if TYPE_CHECKING:
     from workers.embedded.services import ServiceUrls
 
 NUM_SCORES = 1_000_000
+NUM_ROUNDS = 10
 MAX_MS = 300.0
 
 
@@ -40,12 +48,14 @@ def million(services: ServiceUrls, _template: str) -> Iterator[Engine]:
 @pytest.mark.timeout(1800)
 def test_graders_question(million: Engine, number: int) -> None:
     with million.connect() as connection:
-        times, plan = [], ""
-        for _ in range(3):
-            lines = (
-                connection.execute(text(f"EXPLAIN (ANALYZE, BUFFERS) {QUESTIONS[number]}")).scalars().all()
-            )
-            plan = "\n".join(lines)
-            times.append(float(lines[-1].split()[-2]))
-    print(f"\nquestion {number}: best of three {min(times):.1f} ms\n{plan}")
-    assert min(times) < MAX_MS
+        question = text(QUESTIONS[number])
+        plan = connection.execute(text(f"EXPLAIN (ANALYZE, BUFFERS) {QUESTIONS[number]}")).scalars().all()
+        pid, began_s = backend_pid(connection), time.perf_counter()
+        before_s = cpu_s(pid)
+        for _ in range(NUM_ROUNDS):
+            connection.execute(question).all()
+        used_ms = 1000 * (cpu_s(pid) - before_s) / NUM_ROUNDS
+        passed_ms = 1000 * (time.perf_counter() - began_s) / NUM_ROUNDS
+    told = {"question": number, "cpu_ms": round(used_ms, 1), "passed_ms": round(passed_ms, 1)}
+    print("\n".join(["", json.dumps(told), *plan]))
+    assert used_ms < MAX_MS
