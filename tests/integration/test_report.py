@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +23,6 @@ from workers.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from sqlalchemy import Engine
 
@@ -227,3 +227,10 @@ def test_the_page_of_merges_stands_alone(merging: Engine) -> None:
     assert [part.section.anchor for part in page.parts] == ["distances", "merges"]
     assert "<svg" in html
     assert "puddle, ramp" in html
+
+
+def test_the_page_of_merges_by_its_verb(scorefold: CommandLine, merging: Engine, tmp_path: Path) -> None:
+    told = scorefold("merges", "report")
+    path = Path(told.out.strip())
+    assert (told.code, path.parent) == (0, tmp_path / "home" / "reports")
+    assert "puddle, ramp" in path.read_text(encoding="utf-8")

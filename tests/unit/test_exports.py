@@ -239,6 +239,23 @@ def test_moodle_dashes_tries_and_random_questions(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        ("es schmilzt\nAngehängte Dateien: notiz.pdf (1.2 MB)", "es schmilzt"),
+        ("ça fond\nFichiers joints : a.pdf (12 Ko), b.pdf (1,5 Mo)", "ça fond"),
+        ("Attached files: notes.txt (512 bytes)", ""),
+        ("it rolls so far\nResult: (42 cm)", "it rolls so far\nResult: (42 cm)"),
+        ("one line: it melts (12 KB)\nand then more", "one line: it melts (12 KB)\nand then more"),
+    ],
+)
+def test_names_of_attached_files_are_no_part_of_an_answer(tmp_path, cell, text):
+    row = [*MOODLE_EN[1]]
+    row[9] = cell
+    rows = read(write(tmp_path, sheet([MOODLE_EN[0], row])), expect="moodle")
+    assert accepted(rows)[0][4] == text
+
+
 def test_a_dash_in_the_last_try_takes_back_no_answer_of_an_earlier_one(tmp_path):
     first, last = list(MOODLE_EN[4]), list(MOODLE_EN[5])
     last[9] = "-"

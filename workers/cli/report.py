@@ -1,4 +1,4 @@
-"""The verb report: the morning's page, on demand."""
+"""The verbs report and merges report: pages on demand."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from workers.cli.main import app
+from workers.cli.merges import merges
 from workers.cli.printing import print_json, say
 
 _BEHIND_SCORING = 10
@@ -43,6 +44,28 @@ def report(
         run_morning(database, settings)
         return
     path = write_report(database, settings, out=out)
+    if as_json:
+        print_json({"file": path})
+    else:
+        say(str(path))
+
+
+@merges.command("report")
+def report_merges(
+    out: Annotated[
+        Path | None, typer.Option(help="the file; by default merges-DATE.html in the folder of reports")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Write distances and proposals as one HTML file: heatmap, dendrogram, evidence."""
+    from db.session import make_engine
+    from workers.places import database_url
+    from workers.report.morning import write_merges_report
+    from workers.settings import load_settings
+
+    settings = load_settings()
+    database = make_engine(database_url(settings), statement_timeout_s=None)
+    path = write_merges_report(database, settings, out=out)
     if as_json:
         print_json({"file": path})
     else:

@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 NAME = "moodle"
 
 _NOTHING = "-"
-#: What Moodle adds to an essay with files; the words stand in the site's language, the sizes do not.
-_ATTACHED = re.compile(r"\s*\n?Attached files: .*\(\d[^()]*\)\s*$")
+#: What Moodle adds to an essay with files: a last line in the site's language that ends with a file's size.
+_ATTACHED = re.compile(
+    r"\s*(?:\bAttached files: |(?:^|\n)[^\n:]{3,60}: ).*\(\d[\d.,\s]*(?:bytes?|octets|[KMG]?[Bo])\)\s*$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from workers.policies import find_policy
 from workers.replacing import replaced
 from workers.report.agreement import agreement
 from workers.report.arrivals import arrivals
-from workers.report.merging import distances, proposals
+from workers.report.merging import distances, merges_page, proposals
 from workers.report.page import Page
 from workers.report.reading import condition_codes, read_queue
 from workers.report.rendering import render
@@ -43,10 +43,31 @@ def write_report(database: Database, settings: Settings, *, out: Path | None = N
         InvalidInputError: the file cannot be written, or the policy has no meaning.
         DatabaseUnavailableError: Postgres does not answer.
     """
-    page = morning_page(database, find_policy(settings))
+    page, folder = morning_page(database, find_policy(settings)), settings.report_folder()
+    if out is not None:
+        return _write(page, out)
+    return _write(page, folder / f"morning-{page.made_at:%Y-%m-%d}.html", folder / LATEST)
+
+
+def write_merges_report(database: Database, settings: Settings, *, out: Path | None = None) -> Path:
+    """Write distances, proposals and evidence as a page of their own.
+
+    Args:
+        database: the ledger.
+        settings: the folder of reports.
+        out: the file; by default one of the day's name in the folder of reports.
+
+    Raises:
+        InvalidInputError: the file cannot be written.
+        DatabaseUnavailableError: Postgres does not answer.
+    """
+    page = merges_page(database)
+    return _write(page, out or settings.report_folder() / f"merges-{page.made_at:%Y-%m-%d}.html")
+
+
+def _write(page: Page, *paths: Path) -> Path:
+    """The same page to each of the paths; the first of them."""
     html = render(page)
-    folder = settings.report_folder()
-    paths = [out] if out is not None else [folder / f"morning-{page.made_at:%Y-%m-%d}.html", folder / LATEST]
     for path in paths:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
