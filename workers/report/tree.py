@@ -50,7 +50,7 @@ def grow(distances: Mapping[tuple[str, str], float]) -> Tree | None:
         matrix[places[first], places[second]] = matrix[places[second], places[first]] = distance
     known = np.where(np.isnan(matrix), np.nanmax(matrix), matrix)
     drawn = dendrogram(linkage(squareform(known, checks=False), method="average"), no_plot=True)
-    order = [int(place) for place in drawn["leaves"]]
+    order = [int(place) for place in drawn["leaves"] or ()]
     # scipy puts leaves at 5, 15, 25, ...
     links = [
         ([(place - 5.0) / 10.0 for place in across], list(heights))
