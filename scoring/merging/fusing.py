@@ -13,7 +13,7 @@ import numpy as np
 
 from scoring.calibration import REVIEW_ALL, fit_decision
 from scoring.errors import InvalidInputError
-from scoring.merging.extraction import joined, thinned
+from scoring.merging.extraction import joined
 from scoring.merging.joint import JointConfig, Lesson, train_jointly
 from scoring.merging.refit import HeadData, choose_head, least_squares_updates, mixed_targets
 from scoring.merging.weights import merge_updates
@@ -46,7 +46,6 @@ class FusionConfig:
         refits_heads: whether heads are fitted on the merged features, rather than kept as they are
         min_read: human-scored answers that every member needs for "joint", in train and validation together
         min_answers: answers that every member needs for "least_squares"
-        max_moment_answers: answers a member that least squares look at; more cost time and change nothing
         review_risk: largest share of wrong levels among answers that no human reads
         review_certainty: how sure to be of that
         joint: the recipe of the joint training
@@ -58,7 +57,6 @@ class FusionConfig:
     refits_heads: bool = True
     min_read: int = 50
     min_answers: int = 50
-    max_moment_answers: int = 250
     review_risk: float = 0.05
     review_certainty: float = 0.9
     joint: JointConfig = field(default_factory=JointConfig)
@@ -99,7 +97,7 @@ def fuse(
     if not pupils:
         raise InvalidInputError("a merge group needs at least one member")
     method = config.method or fitting_method(pupils, config)
-    updates = _merged_updates(pupils, method, reader=reader, config=config)
+    updates = _merged_updates(pupils, method, config)
     heads = _heads(pupils, updates, reader, config)
     losses: tuple[float, ...] = ()
     if method == "joint":
@@ -156,18 +154,12 @@ def decisions_for(
     }
 
 
-def _merged_updates(
-    pupils: Sequence[Pupil], method: Method, *, reader: SharedReader, config: FusionConfig
-) -> Updates:
+def _merged_updates(pupils: Sequence[Pupil], method: Method, config: FusionConfig) -> Updates:
     updates = [pupil.updates for pupil in pupils]
     rank = config.rank or max(one.rank for each in updates for one in each.values())
     if method == "mean":
         return merge_updates(updates, rank=rank)
-    samples = [thinned(_all_answers(pupil), config.max_moment_answers) for pupil in pupils]
-    moments = [
-        reader.second_moments(sample, pupil.updates) for sample, pupil in zip(samples, pupils, strict=True)
-    ]
-    return least_squares_updates(updates, moments, rank=rank)
+    return least_squares_updates(updates, [pupil.moments for pupil in pupils], rank=rank)
 
 
 def _heads(

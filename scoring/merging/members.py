@@ -10,20 +10,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scoring.merging.extraction import SharedReader, num_lower_layers
+from scoring.merging.extraction import SharedReader, joined, num_lower_layers, thinned
 from scoring.merging.refit import Head
 from scoring.merging.updates import updates_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from scoring.artifacts import ExtractorArtifact, ScorerArtifact
     from scoring.backbone import Backbone
     from scoring.merging.updates import Updates
     from scoring.training.network import Inputs
     from scoring.types import ItemSpec, LabelledAnswer
+
+
+#: Answers that second moments are taken of: a few hundred are what RegMean takes.
+MAX_MOMENT_ANSWERS = 250
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,10 +86,16 @@ class Table:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pupil:
-    """A member with its tables."""
+    """A member with its tables.
+
+    Attributes:
+        updates: what its own extractor adds to the backbone
+        moments: second moments of what enters each adapted layer, under its own extractor [in, in]
+    """
 
     member: Member
     updates: Updates
+    moments: Mapping[str, Tensor]
     train: Table
     validation: Table
     unread: Table
@@ -116,12 +127,15 @@ def prepare(member: Member, reader: SharedReader) -> Pupil:
         levels = None if answers is None else levels_of(member.item, answers)
         return Table(inputs, levels, logits / _temperatures(member))
 
+    train, unread = table([one.text for one in member.train], member.train), table(member.unread, None)
+    sample = thinned(joined([train.inputs, unread.inputs]), MAX_MOMENT_ANSWERS)
     return Pupil(
         member=member,
         updates=updates,
-        train=table([one.text for one in member.train], member.train),
+        moments=reader.second_moments(sample, updates) if len(sample.token_ids) else {},
+        train=train,
         validation=table([one.text for one in member.validation], member.validation),
-        unread=table(member.unread, None),
+        unread=unread,
     )
 
 

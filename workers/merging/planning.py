@@ -204,7 +204,8 @@ def _plan(kind: str, group: Group, near: Neighbourhood) -> Plan:
 def _too_far(one: Plan, near: Neighbourhood, policy: MergingPolicy) -> str | None:
     if one.distance > policy.max_distance:
         return f"{one.distance:.4f} apart, at most {policy.max_distance:.4f} are merged"
-    found = margin(one.distance, near, one.items) if near.criterion == "gw" else None
-    if found is not None and found < policy.min_margin and len(near.distances) > 2:
+    is_asked = policy.min_margin > 0 and near.criterion == "gw" and len(near.distances) > 2
+    found = margin(one.distance, near, one.items) if is_asked else None
+    if found is not None and found < policy.min_margin:
         return f"nearer than the middle pair by {found:.1f} noise floors, {policy.min_margin:.1f} are needed"
     return None
