@@ -130,7 +130,7 @@ def test_an_operators_commands_run(scorefold: CommandLine, database: Engine, des
     with database.begin() as connection:
         graded.score_a_night(connection)
     lines = commands("operators")
-    assert len(lines) == 11
+    assert len(lines) == 10
     for line in lines:
         done = scorefold(*line)
         assert done.code == 0, (line, done.err)

@@ -15,6 +15,7 @@ from db import morning, reading
 from db.session import make_engine
 from scoring.evaluation.policy import read_policy
 from tests import graded, merges_on_show
+from workers.evaluating import Scope, evaluate_ledger
 from workers.report.merging import merges_page
 from workers.report.morning import morning_page, write_report
 from workers.report.page import Mark
@@ -234,3 +235,58 @@ def test_the_page_of_merges_by_its_verb(scorefold: CommandLine, merging: Engine,
     path = Path(told.out.strip())
     assert (told.code, path.parent) == (0, tmp_path / "home" / "reports")
     assert "puddle, ramp" in path.read_text(encoding="utf-8")
+
+
+def test_the_page_and_the_verb_evaluate_say_the_same_and_leave_out_what_was_learned_from(
+    database: Engine,
+) -> None:
+    with database.begin() as connection:
+        run = connection.execute(
+            text("""
+                INSERT INTO model.training_run (item_id, trigger, state) VALUES ('puddle', 'manual', 'done')
+                RETURNING training_run_id
+            """)
+        ).scalar_one()
+        connection.execute(
+            text("""
+                UPDATE model.scorer SET training_run_id = :run WHERE scorer_id =
+                    (SELECT scorer_id FROM model.alias WHERE item_id = 'puddle' AND alias = 'champion')
+            """),
+            {"run": run},
+        )
+        connection.execute(
+            text("""
+                INSERT INTO model.training_run_submission (training_run_id, submission_id, fold)
+                SELECT :run, submission_id, CASE WHEN submission_id % 4 = 0 THEN 'train' ELSE 'test' END
+                FROM ingest.submission WHERE item_id = 'puddle' AND submission_id <= 2000
+            """),
+            {"run": run},
+        )
+        connection.execute(
+            text("""
+                INSERT INTO score.human_score (submission_id, trait, purpose, rater, level)
+                SELECT submission_id, trait, 'adjudication', 'lead', 0 FROM score.human_score
+                WHERE submission_id % 20 = 0
+            """)
+        )
+    policy = read_policy()
+    rows = {row[0]: row for row in texts(table(morning_page(database, policy), "agreement"))}
+    for one in evaluate_ledger(database, Scope(), policy):
+        if one.alias != "champion":
+            continue
+        (trait,) = one.report.traits
+        row, qwk = rows[one.item_id], trait.figures["qwk"]
+        assert row[3] == f"{trait.num_answers}"
+        assert row[4] == f"{qwk.value:.3f} [{qwk.low:.2f}, {qwk.high:.2f}]"
+    with database.connect() as connection:
+        num_read, num_learned = connection.execute(
+            text("""
+                SELECT count(DISTINCT h.submission_id),
+                       count(DISTINCT h.submission_id) FILTER (WHERE u.fold = 'train')
+                FROM score.human_score h JOIN ingest.submission s USING (submission_id)
+                LEFT JOIN model.training_run_submission u USING (submission_id)
+                WHERE s.item_id = 'puddle'
+            """)
+        ).one()
+    assert num_learned > 0
+    assert int(rows["puddle"][3]) == num_read - num_learned

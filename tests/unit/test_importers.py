@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from db.intake import IncomingRow, RejectedRow
@@ -309,6 +309,7 @@ PIECES = (
 ODD_BYTES = st.lists(st.sampled_from(PIECES), max_size=30).map(b"".join)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | ODD_BYTES | ODD_BYTES.map(lambda rest: HEADER.encode() + b"\n" + rest))
 @example(HEADER.encode() + b"\rr1,ice,a\r")
 @example(b'"')
