@@ -34,6 +34,11 @@ class SlotPool:
         """One more than the highest slot ever in use, slot 0 counted."""
         return self._end
 
+    @property
+    def next(self) -> int:
+        """The slot that would be taken."""
+        return self._free[0] if self._free else self._end
+
     def take(self) -> int:
         """A free slot, which is then taken."""
         if self._free:
@@ -81,16 +86,20 @@ class AdapterBank:
 
     The layers of a site are adapted in one go: their ranks stand one after the other, and B is zero where one
     layer's rank meets another's output. The scaling alpha / rank is folded into B; smaller ranks are padded
-    with zeros; storage doubles when full.
+    with zeros; storage doubles when full, or grows slot by slot where it has a limit.
     """
 
-    def __init__(self, sites: Mapping[str, Site], *, device: torch.device) -> None:
+    def __init__(
+        self, sites: Mapping[str, Site], *, device: torch.device, max_bytes: int | None = None
+    ) -> None:
         """Make an empty bank.
 
         Args:
             sites: everything that can be adapted, by name
             device: where the stacked matrices live
+            max_bytes: what `fits` goes by; None: everything fits
         """
+        self.max_bytes = max_bytes
         self._sites = dict(sites)
         self._site_of = {path: name for name, site in sites.items() for path in site.widths}
         self._device = device
@@ -120,7 +129,10 @@ class AdapterBank:
         for name, own in by_site.items():
             site = self._sites[name]
             if name not in self._stacks:
-                self._stacks[name] = _Stack(site.num_in, site.num_out, device=self._device)
+                may_double = self.max_bytes is None
+                self._stacks[name] = _Stack(
+                    site.num_in, site.num_out, device=self._device, may_double=may_double
+                )
             self._stacks[name].put(slot, *joined(site, own))
         return slot
 
@@ -145,10 +157,48 @@ class AdapterBank:
         stack.reserve(self._pool.num_slots, rank=1)
         return stack.a, stack.b
 
+    def nothing(self, name: str) -> tuple[Tensor, Tensor]:
+        """What `stacked` would give if every slot were empty."""
+        site, slots = self._sites[name], self._pool.num_slots
+        return (
+            torch.zeros(slots, 1, site.num_in, device=self._device),
+            torch.zeros(slots, 1, site.num_out, device=self._device),
+        )
+
+    def adapted(self) -> frozenset[str]:
+        """The sites that some adapter touches."""
+        return frozenset(name for name, stack in self._stacks.items() if stack.views)
+
     @property
     def num_bytes(self) -> int:
         """Memory of all stacks, free slots included."""
         return sum(stack.a.nbytes + stack.b.nbytes for stack in self._stacks.values())
+
+    def bytes_of(self, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> int:
+        """What an adapter takes in its slot, where its rank is the greatest of all."""
+        ranks = self._ranks(pairs)
+        return sum(4 * rank * _width(self._sites[name]) for name, rank in ranks.items())
+
+    def fits(self, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> bool:
+        """Whether the bank with this adapter added would stay within its limit."""
+        if self.max_bytes is None:
+            return True
+        slot, ranks = self._pool.next, self._ranks(pairs)
+        grown = 0
+        for name in self._stacks.keys() | ranks.keys():
+            slots, rank = self._stacks[name].a.shape[:2] if name in self._stacks else (0, 0)
+            if name in ranks:
+                slots, rank = max(slots, slot + 1), max(rank, ranks[name])
+            grown += 4 * slots * rank * _width(self._sites[name])
+        return grown <= self.max_bytes
+
+    def _ranks(self, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, int]:
+        ranks: dict[str, int] = {}
+        for path, (a, _) in pairs.items():
+            name = self._site_of.get(path)
+            if name is not None:  # `add` refuses such a path
+                ranks[name] = ranks.get(name, 0) + a.shape[0]
+        return ranks
 
     def _check(self, path: str, a: Tensor, b: Tensor) -> None:
         name = self._site_of.get(path)
@@ -177,7 +227,8 @@ def joined(site: Site, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[Tens
 class _Stack:
     """One site's share of the bank."""
 
-    def __init__(self, num_in: int, num_out: int, *, device: torch.device) -> None:
+    def __init__(self, num_in: int, num_out: int, *, device: torch.device, may_double: bool) -> None:
+        self._may_double = may_double
         self.a = torch.zeros(0, 0, num_in, device=device)
         self.b = torch.zeros(0, 0, num_out, device=device)
         self.views: dict[int, tuple[Tensor, Tensor]] = {}
@@ -199,7 +250,7 @@ class _Stack:
         slots, ranks = self.a.shape[0], self.a.shape[1]
         if num_slots <= slots and rank <= ranks:
             return
-        if num_slots > slots:
+        if num_slots > slots and self._may_double:
             num_slots = max(num_slots, 2 * slots)
         shape = max(num_slots, slots), max(rank, ranks)
         self.a, self.b = (_grown(stack, *shape) for stack in (self.a, self.b))
@@ -207,6 +258,11 @@ class _Stack:
 
     def _view(self, slot: int, rank: int) -> tuple[Tensor, Tensor]:
         return self.a[slot, :rank].t(), self.b[slot, :rank]
+
+
+def _width(site: Site) -> int:
+    """Numbers in one rank of a site's A and B."""
+    return site.num_in + site.num_out
 
 
 def _grown(stack: Tensor, num_slots: int, rank: int) -> Tensor:

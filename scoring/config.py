@@ -102,8 +102,12 @@ class PretrainingConfig:
 class EngineConfig:
     """How answers are cut into batches and run."""
 
-    #: Upper bound of tokens, padding included, in one forward pass.
-    max_batch_tokens: int = 1024
+    #: Upper bound of tokens, padding included, in one forward pass; None: found by timing the first batches.
+    max_batch_tokens: int | None = 1024
+    #: Memory for adapters; where they need more, those used last stay. None: all that are loaded stay.
+    max_bank_bytes: int | None = None
+    #: Fold this extractor into the encoder's weights; the engine then serves no other.
+    merged_extractor: str | None = None
     #: Threads of one process; one process a core is the faster way on a CPU.
     num_threads: int = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from scoring.types import Requests, ScorerKey, Scores
+    from scoring.types import BankState, Requests, ScorerKey, Scores
 
 
 class Engine(Protocol):
@@ -39,6 +39,9 @@ class Engine(Protocol):
 
     def unload(self, scorer: ScorerKey) -> None:
         """Forget a scorer; its extractor goes when no other scorer uses it."""
+
+    def bank(self) -> BankState:
+        """How full the bank of extractors is, and what came and went."""
 
     def loaded(self) -> Iterable[ScorerKey]:
         """The scorers that can be asked for."""

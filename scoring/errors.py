@@ -74,6 +74,12 @@ class BackboneUnavailableError(FatalError):
     exit_code = 78
 
 
+class EngineUnavailableError(FatalError):
+    """The engine that the settings ask for cannot run here."""
+
+    exit_code = 78
+
+
 class EngineStalledError(FatalError):
     """The engine thread makes no progress."""
 

@@ -135,6 +135,23 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
+class BankState:
+    """How full an engine's bank of extractors is, and what came and went since its start.
+
+    Attributes:
+        num_resident: extractors in the bank
+        num_bytes: memory of the bank, free slots included
+        num_brought: extractors read from the store into the bank
+        num_evicted: extractors that had to leave for others
+    """
+
+    num_resident: int
+    num_bytes: int
+    num_brought: int
+    num_evicted: int
+
+
+@dataclass(frozen=True, slots=True)
 class TraitMetrics:
     """Agreement with human scores on held-out answers, one trait."""
 

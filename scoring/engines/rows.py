@@ -88,11 +88,11 @@ def tokenise(pairs: Sequence[tuple[Reading, str]], backbone: Backbone) -> Rows:
     )
 
 
-def cut(rows: Rows, max_batch_tokens: int) -> Iterator[NDArray[np.intp]]:
+def cut(rows: Rows, max_batch_tokens: int, *, equal_lengths: bool = False) -> Iterator[NDArray[np.intp]]:
     """Indices of the rows of each batch, sorted by precision, by length and then by adapter.
 
-    A batch has one precision. Rows times the longest row stays within `max_batch_tokens`; a longer single row
-    is a batch of its own.
+    A batch has one precision, and one length where that is asked for. Rows times the longest row stays within
+    `max_batch_tokens`; a longer single row is a batch of its own.
     """
     order = np.lexsort((rows.slots, rows.lengths, rows.is_int8))
     lengths, is_int8 = rows.lengths[order].tolist(), rows.is_int8[order].tolist()
@@ -102,6 +102,7 @@ def cut(rows: Rows, max_batch_tokens: int) -> Iterator[NDArray[np.intp]]:
             end == len(order)
             or (end + 1 - start) * lengths[end] > max_batch_tokens
             or is_int8[end] != is_int8[start]
+            or (equal_lengths and lengths[end] != lengths[start])
         )
         if full:
             yield order[start:end]

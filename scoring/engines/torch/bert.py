@@ -15,7 +15,7 @@ from torch.nn import functional
 from scoring.engines.torch.anatomy import layer_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -32,7 +32,12 @@ class BertEncoder:
     """Token states and pooled features of the BERT family, with each row's own adapter."""
 
     def __init__(
-        self, backbone: Backbone, make_layout: Callable[[Rows], Layout], make_linear: MakeLinear
+        self,
+        backbone: Backbone,
+        make_layout: Callable[[Rows], Layout],
+        make_linear: MakeLinear,
+        *,
+        folded: Mapping[str, nn.Linear] | None = None,
     ) -> None:
         """Take the encoder's weights over.
 
@@ -40,22 +45,19 @@ class BertEncoder:
             backbone: an encoder for which `anatomy.is_bert_like` holds
             make_layout: how a batch's tokens lie
             make_linear: from a site's name and its layers to the layer that runs
+            folded: layers that take the encoder's own layers' places, by path
         """
         model: Any = backbone.model
         embeddings = model.embeddings
         self._make_layout = make_layout
         self._words = embeddings.word_embeddings.weight
-        # All but BERT count positions from after the padding index.
-        first = 0 if backbone.family == "bert" else embeddings.padding_idx + 1
-        self._positions = embeddings.position_embeddings.weight[first:]
-        if hasattr(embeddings, "token_type_embeddings"):
-            # A single segment: its embedding is the same for all tokens and goes into the positions' once.
-            self._positions = self._positions + embeddings.token_type_embeddings.weight[0]
+        self._positions = position_table(backbone)
         self._norm = _Norm(embeddings.LayerNorm)
-        bias = _relative_bias(model.encoder) if backbone.family == "mpnet" else None
+        bias = relative_bias(backbone)
         num_heads = int(backbone.config.num_attention_heads)
+        part = _parts(model, folded or {})
         self._layers = [
-            _Layer(model, paths, make_linear, num_heads=num_heads, bias=bias)
+            _Layer(part, paths, make_linear, num_heads=num_heads, bias=bias)
             for paths in layer_paths(backbone)
         ]
 
@@ -74,14 +76,13 @@ class _Layer:
 
     def __init__(
         self,
-        model: nn.Module,
+        part: Callable[[str], Any],
         paths: LayerPaths,
         make_linear: MakeLinear,
         *,
         num_heads: int,
         bias: Bias | None,
     ) -> None:
-        part: Callable[[str], Any] = model.get_submodule
         self._num_heads = num_heads
         self._bias = bias
         self._sites = [group[0] for group in paths.sites]
@@ -107,6 +108,15 @@ class _Layer:
         return self._out_norm(narrow.add_(x))
 
 
+def _parts(model: nn.Module, folded: Mapping[str, nn.Linear]) -> Callable[[str], Any]:
+    """From a path to the module that is to run."""
+
+    def part(path: str) -> Any:
+        return folded[path] if path in folded else model.get_submodule(path)
+
+    return part
+
+
 class _Norm:
     """Layer normalisation with frozen weights."""
 
@@ -122,13 +132,28 @@ class _Norm:
         return functional.layer_norm(x, self._shape, self._weight, self._bias, self._eps)
 
 
-def _relative_bias(encoder: Any) -> Bias:
+def position_table(backbone: Backbone) -> Tensor:
+    """What is added to a token at each place of a row, from 0 [places, hidden]."""
+    model: Any = backbone.model
+    embeddings = model.embeddings
+    # All but BERT count positions from after the padding index.
+    first = 0 if backbone.family == "bert" else embeddings.padding_idx + 1
+    table: Tensor = embeddings.position_embeddings.weight[first:]
+    if hasattr(embeddings, "token_type_embeddings"):
+        # A single segment: its embedding is the same for all tokens and goes into the positions' once.
+        table = table + embeddings.token_type_embeddings.weight[0]
+    return table
+
+
+def relative_bias(backbone: Backbone) -> Bias | None:
     """MPNet's addition to attention by distance (Song et al., 2020): length -> [1, heads, length, length]."""
+    if backbone.family != "mpnet":
+        return None
+    model: Any = backbone.model
 
     @lru_cache(maxsize=512)
     def bias(length: int) -> Tensor:
-        device = encoder.relative_attention_bias.weight.device
-        found: Tensor = encoder.compute_position_bias(torch.empty(1, length, 1, device=device))
+        found: Tensor = model.encoder.compute_position_bias(torch.empty(1, length, 1, device=backbone.device))
         return found
 
     return bias

@@ -6,7 +6,7 @@ A batch of rows comes in and goes to the forward of its precision; knows no head
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -18,13 +18,15 @@ from scoring.engines.torch.kernels import fp32_kernel, int8_works
 from scoring.engines.torch.layouts import PackedLayout, PaddedLayout
 from scoring.engines.torch.linear import DenseLinear, Int8Linear
 from scoring.engines.torch.smoothing import input_ranges
+from scoring.errors import IncompatibleArtifactError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
     from scoring.backbone import Backbone
+    from scoring.engines.banked import Encoder
     from scoring.engines.rows import Rows
     from scoring.engines.torch.layouts import Layout
     from scoring.engines.torch.linear import FrozenLinear
@@ -32,22 +34,33 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Encoder(Protocol):
-    """Pooled features of a batch of rows, each with its own adapter."""
-
-    def features(self, rows: Rows) -> Tensor:
-        """Features of rows sorted by length, all of one precision [num_rows, hidden]."""
-
-
 class Encoders:
     """One backbone's forwards; int8 is built when a row first asks for it."""
 
-    def __init__(self, backbone: Backbone, bank: AdapterBank) -> None:
+    def __init__(
+        self, backbone: Backbone, bank: AdapterBank, folded: Mapping[str, nn.Linear] | None = None
+    ) -> None:
+        """Choose the forward.
+
+        Args:
+            backbone: the encoder
+            bank: the adapters of the rows
+            folded: layers that take the encoder's own layers' places, by path
+
+        Raises:
+            IncompatibleArtifactError: layers are to be replaced in an encoder without a fast forward.
+        """
+        self._folded = folded or {}
         self._backbone = backbone
         self._bank = bank
         self._is_fast = is_bert_like(backbone)
         self._int8: Encoder | None = None
         if not self._is_fast:
+            if folded:
+                raise IncompatibleArtifactError(
+                    f"family {backbone.family} has no fast forward, so that no extractor can be merged into "
+                    "it; unset the merged extractor"
+                )
             logger.warning(
                 "no fast forward for family %s; running transformers' own, slower",
                 backbone.family,
@@ -60,7 +73,10 @@ class Encoders:
         self.forward = "packed" if is_cpu else "padded"
         kernel = fp32_kernel() if is_cpu else DenseLinear
         self._fp32 = BertEncoder(
-            backbone, self._packed if is_cpu else self._padded, lambda _, layers: kernel(layers)
+            backbone,
+            self._packed if is_cpu else self._padded,
+            lambda _, layers: kernel(layers),
+            folded=self._folded,
         )
 
     @property
@@ -91,11 +107,11 @@ class Encoders:
         return PaddedLayout(rows, self._bank, self._backbone.device, pad_id=self._backbone.pad_id)
 
 
-def make_bank(backbone: Backbone) -> AdapterBank:
+def make_bank(backbone: Backbone, *, max_bytes: int | None = None) -> AdapterBank:
     """An empty bank whose sites are those of the forward that will run."""
     model = backbone.model
     if is_bert_like(backbone):
         groups = [group for paths in layer_paths(backbone) for group in paths.sites]
     else:
         groups = [(path,) for path, module in model.named_modules() if isinstance(module, nn.Linear)]
-    return AdapterBank(sites_of(model, groups), device=backbone.device)
+    return AdapterBank(sites_of(model, groups), device=backbone.device, max_bytes=max_bytes)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 #: What is added to quantised activations, so that they are unsigned: oneDNN's fast kernels want them so.
-_ZERO_POINT = 128
+ZERO_POINT = 128
 
 
 class FrozenLinear(Protocol):
@@ -71,13 +71,9 @@ class Int8Linear:
             input_range: greatest absolute value of each input channel on sample texts [in]
         """
         weight, self._bias = stacked(layers)
-        smooth = (input_range.clamp(min=1e-4) / weight.abs().amax(0).clamp(min=1e-4)).sqrt()
-        weight = weight * smooth
-        self._scale = (weight.abs().amax(1) / 127).clamp(min=1e-12)
+        quantised, self._scale, self._unsmooth = quantise(weight, input_range)
         self._no_offset = torch.zeros(len(weight), dtype=torch.int32)
-        quantised = torch.round(weight / self._scale[:, None]).to(torch.int8)
         self._packed = torch.ops.onednn.qlinear_prepack(quantised, None)
-        self._unsmooth = 1 / smooth
 
     def __call__(self, x: Tensor) -> Tensor:
         """[rows, in] -> [rows, out]."""
@@ -85,11 +81,11 @@ class Int8Linear:
         # Two passes for the greatest and the least are quicker than one for the absolute value and another.
         scale = torch.maximum(y.amax(1, keepdim=True), -y.amin(1, keepdim=True)).clamp_(min=1e-9).div_(127)
         # Truncation of what is positive rounds to the nearest when a half is added beforehand.
-        quantised = y.mul_(scale.reciprocal()).add_(_ZERO_POINT + 0.5).to(torch.uint8)
+        quantised = y.mul_(scale.reciprocal()).add_(ZERO_POINT + 0.5).to(torch.uint8)
         out: Tensor = torch.ops.onednn.qlinear_pointwise(
             quantised,
             1.0,
-            _ZERO_POINT,
+            ZERO_POINT,
             self._packed,
             self._scale,
             self._no_offset,
@@ -102,6 +98,22 @@ class Int8Linear:
             "",
         )
         return out.mul_(scale).add_(self._bias)
+
+
+def quantise(weight: Tensor, input_range: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Integers, scales and 1 / m of `Int8Linear`.
+
+    Args:
+        weight: [out, in]
+        input_range: greatest absolute value of each input channel [in]
+
+    Returns:
+        int8 weights [out, in], scale of each output [out], factor of each input [in]
+    """
+    smooth = (input_range.clamp(min=1e-4) / weight.abs().amax(0).clamp(min=1e-4)).sqrt()
+    weight = weight * smooth
+    scale = (weight.abs().amax(1) / 127).clamp(min=1e-12)
+    return torch.round(weight / scale[:, None]).to(torch.int8), scale, 1 / smooth
 
 
 def stacked(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,56 @@
+"""The encoder's matrix products as nodes of a graph, in fp32 and in int8 per row.
+
+The int8 nodes compute what `scoring.engines.torch.linear.Int8Linear` does, from the same integers, so that a
+finding about one holds for the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scoring.engines.torch.linear import ZERO_POINT, quantise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from scoring.engines.onnx.graph import Graph
+
+#: From a site's name, the name of its input and its weight [out, in] to the name of W x.
+MakeProduct = Callable[["Graph", str, str, "Tensor"], str]
+
+
+def dense(graph: Graph, _site: str, x: str, weight: Tensor) -> str:
+    """W x in fp32."""
+    return graph.add("MatMul", x, graph.weight(weight.t()))
+
+
+def quantised(ranges: Mapping[str, Tensor]) -> MakeProduct:
+    """W x in int8, given how far each site's inputs swing."""
+
+    def product(graph: Graph, site: str, x: str, weight: Tensor) -> str:
+        integers, scale, unsmooth = quantise(weight, ranges[site])
+        constant = graph.constant
+        y = graph.add("Mul", x, graph.weight(unsmooth))
+        last = constant(np.array([-1], dtype=np.int64))
+        furthest = graph.add("ReduceMax", graph.add("Abs", y), last, keepdims=1)
+        step = graph.add(
+            "Mul", graph.add("Max", furthest, constant(np.float32(1e-9))), constant(np.float32(1 / 127))
+        )
+        shifted = graph.add("Add", graph.add("Div", y, step), constant(np.float32(ZERO_POINT + 0.5)))
+        unsigned = graph.add("Cast", shifted, to=2)  # TensorProto.UINT8; truncates
+        out = graph.fused(
+            "MatMulIntegerToFloat",
+            unsigned,
+            graph.weight(integers.t()),
+            constant(np.float32(1)),
+            graph.weight(scale),
+            constant(np.uint8(ZERO_POINT)),
+        )
+        return graph.add("Mul", out, step)
+
+    return product
