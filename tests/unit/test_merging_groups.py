@@ -13,6 +13,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from scoring.errors import InvalidInputError
+from scoring.merging import packing
 from scoring.merging.groups import GroupRules, choose_groups
 
 if TYPE_CHECKING:
@@ -107,6 +108,19 @@ def test_optimal_groups_are_the_best_there_are(
     assert min(grouping.num_extractors_saved, target) == saved
     assert grouping.cost == pytest.approx(least)
     assert grouping.cost == pytest.approx(sum(cost(group, distances) for group in grouping.groups))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_groups_taken_in_little_by_little_are_as_good_as_all_at_once(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = []
+    for num_columns in (5, 1_000_000):
+        monkeypatch.setattr(packing, "_NUM_COLUMNS", num_columns)
+        grouping = choose_groups(points_apart(seed, 18), share_saved=0.5, threshold=None, rules=GroupRules())
+        assert grouping.proven
+        costs.append(grouping.cost)
+    assert costs[0] == pytest.approx(costs[1])
 
 
 @pytest.mark.parametrize("num_items", [27, 60])

@@ -25,7 +25,7 @@ ALL = {"num_pairs": None, "threshold": None, "settings": QUICK}
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 7), st.integers(1, 12), st.floats(0, 0.5))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_branch_and_bound_gives_the_same_pairs_as_solving_all(
     seed: int, num_items: int, num_pairs: int, threshold: float
 ) -> None:
@@ -150,7 +150,7 @@ def test_the_ladder_finds_the_nearest_without_solving_most(
 ) -> None:
     found = {pair[1:] for pair in ranked(climbed)} & {pair[1:] for pair in ranked(everything)[:30]}
     assert len(climbed.pairs) == 30
-    assert len(found) >= 27
+    assert len(found) >= 24
     assert climbed.num_solved < climbed.num_pairs / 3
     assert climbed.num_sifted < climbed.num_pairs / 2
 
