@@ -1,7 +1,7 @@
 """A million scores: each documented question answered within 300 ms of the server's time on one core.
 
-The server's own CPU time is judged, because on a busy machine time passes in other ways; the plan and the time
-that passed are printed beside it.
+The server's own CPU time is judged, because on a busy machine time passes in other ways; the plan and the
+time that passed are printed beside it.
 """
 
 from __future__ import annotations
