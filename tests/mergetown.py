@@ -48,7 +48,9 @@ class MergeTown(School):
         champions = {}
         for seed, item_id in enumerate(item_ids, start=1):
             champions[item_id] = self.serve(item_id, seed=seed)
-            self.read(self.hand_in(item_id, num_answers, seed=seed)[:num_read])
+            answers = self.hand_in(item_id, num_answers, seed=seed)
+            if num_read:
+                self.read(answers[:num_read])
         return champions
 
     def night(self, period: str, *, by: Policy | None = None, fusion: FusionConfig = BRIEF) -> Night | None:

@@ -55,7 +55,7 @@ class Stream:
 
     def end(self) -> None:
         self._stop.set()
-        self._thread.join(120)
+        self._thread.join(300)
         assert self.errors == []
 
     def _send(self) -> None:
@@ -75,12 +75,12 @@ def num_by(town: Deployment, role: str, kind: str) -> int:
         JOIN model.extractor x USING (extractor_id) WHERE m.role = '{role}' AND x.kind = '{kind}'""")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_a_merge_is_promoted_and_rolled_back_under_load(town: Deployment, database_url: str) -> None:
     for _ in range(2):
         town.start_worker()
     town.run("submit", str(town.write_answers("first.jsonl", 400, first=1_000_000)))
-    town.wait_until_settled(timeout_s=120)
+    town.wait_until_settled(timeout_s=300)
     night = MergeTown(town, settings_of(town, database_url)).night("n1", by=merging_policy(), fusion=QUICK)
     assert night is not None
     (proposed,) = [one for one in night.proposals if one.state == "shadow"][:1]
@@ -91,21 +91,21 @@ def test_a_merge_is_promoted_and_rolled_back_under_load(town: Deployment, databa
     shadowed = (
         f"SELECT coalesce(sum(num_answers), 0) FROM grader.merge_changes WHERE merge_proposal_id = {number}"
     )
-    town.wait_until(shadowed, at_least=200, timeout_s=120)
+    town.wait_until(shadowed, at_least=200, timeout_s=300)
     town.run("merges", "approve", number, "--reason", "agrees", "--early", "--actor", "ada")
     town.wait_until(
         "SELECT count(*) FROM score.machine_score m JOIN model.scorer USING (scorer_id) "
         "JOIN model.extractor x USING (extractor_id) "
         "WHERE m.role = 'champion' AND x.kind = 'merged'",
         at_least=200,
-        timeout_s=120,
+        timeout_s=300,
     )
     undone = json.loads(town.run("merges", "rollback", number, "--reason", "tried", "--json").stdout)
     assert undone["state"] == "rolled_back"
     num_done = town.count(DONE)
-    town.wait_until(DONE, at_least=num_done + 200, timeout_s=120)
+    town.wait_until(DONE, at_least=num_done + 200, timeout_s=300)
     stream.end()
-    town.wait_until_settled(timeout_s=240)
+    town.wait_until_settled(timeout_s=300)
 
     assert aliases(town, proposed.items) == before
     assert town.count("SELECT count(*) FROM ingest.submission") == stream.num_sent + 400

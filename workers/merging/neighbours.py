@@ -1,6 +1,6 @@
 """How far apart the items are tonight: GW distances, and another criterion where the policy says so.
 
-Known distances of unchanged clouds are used again; what is computed is kept at once, block by block.
+Known distances of unchanged clouds are used again, and whatever is computed is kept for the nights to come.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import itertools
 import json
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from db import clouds
@@ -19,7 +19,7 @@ from scoring.merging.criteria import CRITERIA
 from scoring.merging.members import Member
 from scoring.merging.profiles import adapter_gradient, probe_texts, profile
 from scoring.merging.refit import mixed_targets
-from scoring.merging.search import PairDistance, nearest_pairs
+from scoring.merging.search import PairDistance, SearchEffort, nearest_pairs
 from scoring.merging.updates import updates_of
 from workers.merging.sampling import cloud_of
 from workers.writer import database_errors
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from scoring.merging.search import SearchReport
     from workers.merging.standing import Readers, StandingItem
 
-#: Up to so many items a block every pair is solved; above, so many pairs an item are looked for.
-_MAX_ITEMS_FOR_ALL_PAIRS = 60
+#: Where there are too many pairs to solve them all, so many an item are looked for.
 _NUM_PAIRS_PER_ITEM = 8
 #: Answers that all items' extractors are asked about, for the criteria that compare extractors.
 _NUM_PROBES = 200
@@ -90,6 +89,7 @@ def measure(
     settings: GwSettings,
     criterion: str,
     readers: Readers,
+    num_processes: int = 1,
 ) -> Neighbourhood:
     """Compare the clouds of a run.
 
@@ -100,19 +100,13 @@ def measure(
     with database_errors(), database.connect() as connection:
         records = [one for one in clouds.clouds_of_run(connection, claimed.gw_run_id) if one.item_id in items]
         known = clouds.known_distances(connection, claimed.gw_run_id, key)
-    by_block: defaultdict[str, list[CloudRecord]] = defaultdict(list)
-    for record in records:
-        by_block[items[record.item_id].block].append(record)
-    reports, gw = [], {}
-    for block in sorted(by_block):
-        report = _search(by_block[block], known, settings)
-        reports.append(report)
-        gw.update({(one.first, one.second): one.distance for one in report.pairs})
-        _keep(database, claimed, by_block[block], report, key)
+    report = _search(records, items, known, settings, num_processes=num_processes)
+    _keep(database, claimed, records, report, key)
+    gw = {(one.first, one.second): one.distance for one in report.pairs}
     distances = gw
     if criterion != "gw":
         distances = {}
-        for members in by_block.values():
+        for members in _by_block(records, items):
             distances |= dissimilarities(database, members, items, readers)[criterion]
     return Neighbourhood(
         criterion,
@@ -120,12 +114,15 @@ def measure(
         gw,
         {one.item_id: one.noise_floor for one in records},
         {
-            "num_blocks": len(by_block),
-            "num_pairs": sum(one.num_pairs for one in reports),
-            "num_bounded_away": sum(one.num_bounded_away for one in reports),
-            "num_solved": sum(one.num_solved for one in reports),
-            "num_reused": sum(one.num_reused for one in reports),
-            "num_certified": sum(pair.certified for one in reports for pair in one.pairs),
+            "num_blocks": len(_by_block(records, items)),
+            "num_pairs": report.num_pairs,
+            "num_bounded_away": report.num_bounded_away,
+            "num_sifted": report.num_sifted,
+            "num_solved": report.num_solved,
+            "num_reused": report.num_reused,
+            "num_audited": report.num_audited,
+            "certified_share": report.certified_share,
+            "recall": report.recall,
             "distances_s": round(time.monotonic() - started, 2),
         },
     )
@@ -193,19 +190,25 @@ def _keep(
             first_digest=digests[one.first],
             second_digest=digests[one.second],
             distance=one.distance,
-            lower_bound=one.lower_bound,
+            # Of coinciding clouds the bound comes out a speck above the distance.
+            lower_bound=min(one.lower_bound, one.distance) if one.solved else one.lower_bound,
             num_answers=one.num_answers,
             is_solved=one.solved,
             is_certified=one.certified,
         )
-        for one in report.pairs
+        for one in report.examined
     ]
     with database_errors(), database.begin() as connection:
         clouds.add_distances(connection, claimed, found, settings_key=key)
 
 
 def _search(
-    records: Sequence[CloudRecord], known: Sequence[DistanceRecord], settings: GwSettings
+    records: Sequence[CloudRecord],
+    items: Mapping[str, StandingItem],
+    known: Sequence[DistanceRecord],
+    settings: GwSettings,
+    *,
+    num_processes: int,
 ) -> SearchReport:
     names = {record.digest: record.item_id for record in records}
     reusable = {
@@ -219,13 +222,22 @@ def _search(
             certified=one.is_certified,
         )
         for one in known
-        if one.first_digest in names and one.second_digest in names
     }
-    is_large = len(records) > _MAX_ITEMS_FOR_ALL_PAIRS
+    effort = SearchEffort(num_processes=num_processes)
+    num_pairs = sum(len(block) * (len(block) - 1) // 2 for block in _by_block(records, items))
+    is_large = effort.max_exact_pairs is not None and num_pairs > effort.max_exact_pairs
     return nearest_pairs(
-        [cloud_of(record) for record in records],
+        [replace(cloud_of(record), block=items[record.item_id].block) for record in records],
         num_pairs=_NUM_PAIRS_PER_ITEM * len(records) if is_large else None,
         threshold=None,
         settings=settings,
         known=reusable,
+        effort=effort,
     )
+
+
+def _by_block(records: Sequence[CloudRecord], items: Mapping[str, StandingItem]) -> list[list[CloudRecord]]:
+    blocks: defaultdict[str, list[CloudRecord]] = defaultdict(list)
+    for record in records:
+        blocks[items[record.item_id].block].append(record)
+    return [blocks[name] for name in sorted(blocks)]

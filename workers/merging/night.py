@@ -173,6 +173,7 @@ class MergeNight:
             settings=self._gw,
             criterion=rules.criterion,
             readers=self._readers,
+            num_processes=self._num_threads,
         )
         progress("distances", 1, 1)
         return near, {**near.report, **asdict(sampling), "clouds_s": clouds_s}
