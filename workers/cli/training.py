@@ -35,6 +35,10 @@ def train(
             "encoder for each item, which is measured as a baseline and neither stored nor served"
         ),
     ] = "lora",
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="change a part of the recipe: name=value, lora.rank=16; may be repeated"),
+    ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="train also what the same answers and recipe have trained before")
     ] = False,
@@ -55,6 +59,7 @@ def train(
     from db.session import make_engine
     from scoring.config import recipe
     from workers.places import database_url
+    from workers.recipes import changed
     from workers.settings import load_settings
     from workers.training import Wishes, read_training_data, train_items
     from workers.writer import database_errors
@@ -66,7 +71,7 @@ def train(
     data = read_training_data(file, items, settings, only=parse_only(only), wanted=item or ())
     for row in data.rejected[:20]:
         remark(f"{file}: line {row.line}: {row.detail} ({row.reason})", style="yellow")
-    config = recipe(method).limited(epochs)
+    config = changed(recipe(method).limited(epochs), change or ())
     config = config if seed is None else replace(config, seed=seed)
     trained: list[TrainedItem] = []
     with progress_bar(unit="epochs") as bar:
