@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scoring.types import Requests, Scores
+from workers.recent import RecentScores
 from workers.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from scoring.types import ScorerKey
 
 log = get_logger("batcher")
+
+#: So few answers would leave the last batches of a forward pass half empty.
+_SMALL_JOB = 64
 
 
 @dataclass(slots=True)
@@ -42,8 +46,20 @@ class _Errand:
 class Batcher:
     """The engine's only user."""
 
-    def __init__(self, engine: Engine, *, max_answers: int = 4096) -> None:
+    def __init__(
+        self, engine: Engine, *, max_answers: int = 4096, linger_s: float = 0.003, max_recent_answers: int = 0
+    ) -> None:
+        """Prepare; `start` begins.
+
+        Args:
+            engine: whose only user this is
+            max_answers: in one call of the engine
+            linger_s: how long an idle engine waits for company after a small job; a backlog never waits
+            max_recent_answers: answers whose scores are kept for equal ones to come
+        """
         self._engine = engine
+        self._linger_s = linger_s
+        self._recent = RecentScores(max_recent_answers) if max_recent_answers else None
         self._max_answers = max_answers
         self._jobs: queue.SimpleQueue[_ScoringJob | _Errand | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -78,6 +94,11 @@ class Batcher:
         Raises:
             ScorefoldError: what the engine raised for these answers.
         """
+        if self._recent is None:
+            return self._compute(requests)
+        return self._recent.score(requests, self._compute)
+
+    def _compute(self, requests: Requests) -> Scores:
         job = _ScoringJob(requests)
         self._jobs.put(job)
         return job.future.result()
@@ -104,9 +125,11 @@ class Batcher:
 
     def _gather(self, first: _ScoringJob) -> tuple[list[_ScoringJob], _ScoringJob | _Errand | None]:
         jobs, num_answers = [first], len(first.requests)
+        until = time.monotonic() + self._linger_s
         while num_answers < self._max_answers:
             try:
-                job = self._jobs.get_nowait()
+                wait_s = until - time.monotonic() if num_answers < _SMALL_JOB else 0.0
+                job = self._jobs.get(timeout=wait_s) if wait_s > 0 else self._jobs.get_nowait()
             except queue.Empty:
                 return jobs, None
             if not isinstance(job, _ScoringJob):

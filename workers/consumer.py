@@ -160,7 +160,7 @@ def _assemble(
     engine: Engine,
     clear_way: Callable[[], int],
 ) -> Station:
-    batcher = Batcher(engine)
+    batcher = Batcher(engine, max_recent_answers=settings.engine.max_recent_answers)
     batcher.start()
     keeper = RosterKeeper(database, batcher)
     # A worker that is started again in the middle of an outage waits like those that run.

@@ -65,7 +65,23 @@ class EngineSettings(_Section):
     """How answers are run."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the backbone runs")
-    max_batch_tokens: int = Field(1024, ge=64, description="tokens in one forward pass")
+    kind: Literal["auto", "torch", "onnx"] = Field(
+        "torch", description="what computes; auto: times both at the start and takes the quicker"
+    )
+    max_batch_tokens: int | None = Field(
+        None, ge=64, description="tokens in one forward pass; default: found by timing the first batches"
+    )
+    max_bank_mb: float | None = Field(
+        None, gt=0, description="memory for adapters; default: all that serve stay in memory"
+    )
+    merged_extractor: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="fold this extractor into the backbone; the worker then serves only its items",
+    )
+    max_recent_answers: int = Field(
+        10_000, ge=0, description="answers whose scores are kept for equal ones to come; 0: none"
+    )
     num_threads: int = Field(1, ge=1, description="CPU threads of one worker process")
     precision: Literal["auto", "fp32"] = Field(
         "auto", description="auto: int8 on a CPU for items that were shown to bear it, fp32 for the rest"

@@ -8,6 +8,7 @@ belong to one engine thread.
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,9 +18,10 @@ import torch
 from scoring.engines.budget import TokenBudget
 from scoring.engines.golden import GoldenRows
 from scoring.engines.roster import Roster
-from scoring.engines.rows import collapse, cut, tokenise
+from scoring.engines.rows import Reading, collapse, cut, tokenise
 from scoring.engines.tally import tally
 from scoring.engines.torch.admission import is_admitted
+from scoring.engines.torch.smoothing import SAMPLE_TEXTS
 from scoring.errors import DeviceOutOfMemoryError, GoldenMismatchError, IncompatibleArtifactError
 from scoring.heads import HeadBank
 from scoring.text import normalise
@@ -42,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 #: Loaded scorers whose golden rows stand beside a newcomer's.
 _NUM_COMPANIONS = 8
+_NUM_PACE_TRIALS = 4
 
 
 class Encoder(Protocol):
@@ -81,7 +84,7 @@ class BankedEngine:
         self._config = config
         self._encoder = encoder
         self._adapters = adapters
-        self._can_int8 = can_int8
+        self.can_int8 = can_int8
         self._budget = TokenBudget(config.max_batch_tokens, device=backbone.device.type)
         self._heads = HeadBank(backbone.hidden_size, device=backbone.device)
         self._roster = Roster(
@@ -96,11 +99,30 @@ class BankedEngine:
     @property
     def name(self) -> str:
         """Engine, version, device, best precision and kind of forward; see `Engine.name`."""
-        return self._title(is_int8=self._can_int8)
+        return self.title(is_int8=self.can_int8)
 
     def label(self, scorer: ScorerKey) -> str:
         """The name with the precision in which this scorer runs; see `Engine.label`."""
-        return self._title(is_int8=self._roster[scorer].reading.is_int8)
+        return self.title(is_int8=self._roster[scorer].reading.is_int8)
+
+    def title(self, *, is_int8: bool) -> str:
+        """Engine, version, device, a precision and the kind of forward."""
+        raise NotImplementedError
+
+    def pace(self, *, is_int8: bool) -> float:
+        """Sample sentences a second through the bare encoder, by this thread's CPU time on a CPU."""
+        num_copies = 2
+        reading = Reading(0, 128, "mean", is_int8)
+        rows = tokenise([(reading, text) for text in SAMPLE_TEXTS * num_copies], self._backbone)
+        clock = time.thread_time if self._backbone.device.type == "cpu" else time.perf_counter
+        trials = []
+        for _ in range(_NUM_PACE_TRIALS):
+            started = clock()
+            with torch.inference_mode():
+                for indices in cut(rows, self._budget.best, equal_lengths=self.equal_lengths):
+                    self._encoder.features(rows.take(indices)).cpu()
+            trials.append(clock() - started)
+        return len(rows) / min(trials)
 
     def bank(self) -> BankState:
         """How full the bank is and how often extractors came and went; see `Engine.bank`."""
@@ -178,12 +200,9 @@ class BankedEngine:
         return self._heads.logits(features, row_of, [scorer.head_slot for scorer in scorers])
 
     def _takes_int8(self, artifact: ScorerArtifact) -> bool:
-        if self._config.merged_extractor is not None or not self._can_int8:
+        if self._config.merged_extractor is not None or not self.can_int8:
             return False
         return self._config.precision == "int8" or is_admitted(artifact)
-
-    def _title(self, *, is_int8: bool) -> str:
-        raise NotImplementedError
 
 
 @contextmanager

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from scoring.engine import Engine
-    from scoring.types import Requests, ScorerKey, Scores
+    from scoring.types import BankState, Requests, ScorerKey, Scores
 
 #: An answer with this word ends its process, as a fault in a native library would.
 CRASH = "zzcrash"
@@ -43,6 +43,9 @@ class PerilousEngine:
 
     def unload(self, scorer: ScorerKey) -> None:
         self._engine.unload(scorer)
+
+    def bank(self) -> BankState:
+        return self._engine.bank()
 
     def loaded(self) -> Iterable[ScorerKey]:
         return self._engine.loaded()

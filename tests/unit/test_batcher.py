@@ -236,3 +236,31 @@ def test_stalled_s_counts_the_present_call_only(batcher, engine):
 
 def test_the_engine_s_name_is_known(batcher):
     assert batcher.engine_name == "test/fp32"
+
+
+def test_an_idle_engine_waits_a_moment_for_company_of_a_small_job(engine):
+    batcher = Batcher(engine, linger_s=2.0)
+    batcher.start()
+    first = threading.Thread(target=batcher.score, args=(ask("a"),))
+    first.start()
+    batcher.score(ask("b" * 3, *["c"] * 80))
+    first.join()
+    batcher.stop()
+    assert [len(call) for call in engine.calls] == [82]
+
+
+def test_a_large_job_does_not_wait(engine):
+    batcher = Batcher(engine, linger_s=3600.0)
+    batcher.start()
+    assert len(batcher.score(ask(*["a"] * 64))) > 0
+    batcher.stop()
+
+
+def test_an_answer_that_was_just_scored_does_not_reach_the_engine_again(engine):
+    batcher = Batcher(engine, max_recent_answers=10)
+    batcher.start()
+    first, second = batcher.score(ask("a", "b")), batcher.score(ask("b", "a", "c"))
+    batcher.stop()
+    assert engine.calls == [["a", "b"], ["c"]]
+    assert columns(first) == columns(scored(ask("a", "b")))
+    assert columns(second) == columns(scored(ask("b", "a", "c")))

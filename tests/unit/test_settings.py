@@ -34,10 +34,14 @@ def another_value(annotation: object, default: object) -> str:
         return next(one for one in get_args(annotation) if one != default)
     if annotation is bool:
         return str(not default)
+    if default is None and {int, float} & set(get_args(annotation)):
+        return "100" if int in get_args(annotation) else "100.0"
+    if annotation is float and 0 < default < 1:
+        return str(default / 2)  # a share stays below 1
     if annotation in (int, float):
         # 512 ids in a message are the most, and the default.
         return str(default - 1 if default == 512 else default + 1)
-    return "elsewhere"
+    return "e15e" * 16
 
 
 def sections() -> dict[str, type[BaseModel]]:

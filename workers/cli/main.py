@@ -29,6 +29,7 @@ _TRY_AGAIN = 75
 _ROOMS = (
     "demo",
     "services",
+    "doctor",
     "items",
     "pretrain",
     "training",

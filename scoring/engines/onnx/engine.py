@@ -58,6 +58,7 @@ class OnnxEngine(BankedEngine):
             can_int8=config.precision != "fp32" and encoder.can_int8,
         )
 
-    def _title(self, *, is_int8: bool) -> str:
+    def title(self, *, is_int8: bool) -> str:
+        """Engine, version, device, a precision and the kind of forward."""
         precision = "int8" if is_int8 else "fp32"
         return f"onnxruntime {onnxruntime.__version__} {self._device} {precision} fused"

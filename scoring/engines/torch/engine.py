@@ -46,7 +46,8 @@ class TorchEngine(BankedEngine):
             can_int8=wants_int8 and encoder.can_int8,
         )
 
-    def _title(self, *, is_int8: bool) -> str:
+    def title(self, *, is_int8: bool) -> str:
+        """Engine, version, device, a precision and the kind of forward."""
         precision = "int8" if is_int8 else "fp32"
         return f"torch {torch.__version__} {self._backbone.device.type} {precision} {self._forward}"
 
