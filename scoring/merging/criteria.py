@@ -17,7 +17,6 @@ import numpy as np
 
 from scoring.errors import InvalidInputError
 from scoring.merging.distances import GwSettings, gw_distance
-from scoring.merging.relations import relate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,8 +51,7 @@ def gw_criterion(settings: GwSettings) -> Criterion:
     """The Gromov-Wasserstein distance under these settings (Memoli, 2011; Fang et al., 2025)."""
 
     def gw(first: ItemProfile, second: ItemProfile) -> float:
-        num_answers = min(len(first.cloud), len(second.cloud), settings.num_answers)
-        one, other = (relate(profile.cloud.features[:num_answers]) for profile in (first, second))
+        one, other = (settings.relations(profile.cloud) for profile in (first, second))
         return gw_distance(one, other, settings).distance
 
     return gw

@@ -55,6 +55,8 @@ class GwSettings:
     def __post_init__(self) -> None:
         if not self.starts or not set(self.starts) <= set(STARTS):
             raise InvalidInputError(f"starts {self.starts}; name one or more of {', '.join(STARTS)}")
+        if self.scale is not None and not self.scale > 0:
+            raise InvalidInputError(f"scale is {self.scale}; a scale is above 0")
         if self.num_answers < 2:
             raise InvalidInputError(f"num_answers is {self.num_answers}; a cloud has at least 2 answers")
 

@@ -77,13 +77,12 @@ class PairField:
         """What a forecast learns from [num_pairs, num_predictors]."""
         return pair_predictors(self.summaries, self.first, self.second)
 
-    def recall(self, known: Mapping[tuple[str, str], PairDistance]) -> None:
-        """Take over what an earlier search found for pairs of unchanged clouds, by their digests."""
+    def take_over(self, known: Mapping[tuple[str, str], PairDistance]) -> None:
+        """Use what an earlier search found for pairs of unchanged clouds, by their digests."""
         cloud_of = {cloud.digest: place for place, cloud in enumerate(self.clouds)}
-        place_of = {pair: place for place, pair in enumerate(zip(self.first, self.second, strict=True))}
         for (digest, other_digest), pair in known.items():
-            ends = cloud_of.get(digest, -1), cloud_of.get(other_digest, -1)
-            place = place_of.get((min(ends), max(ends)))
+            ends = cloud_of.get(digest), cloud_of.get(other_digest)
+            place = None if ends[0] is None or ends[1] is None else self._place(ends[0], ends[1])
             if place is None:
                 continue
             if pair.solved:
@@ -138,6 +137,12 @@ class PairField:
             solved=solved,
             certified=solved or bool(self.lower[place] > cutoff),
         )
+
+    def _place(self, one: int, other: int) -> int | None:
+        """Where the pair of these clouds stands; the columns are sorted by first, then second cloud."""
+        begin, end = np.searchsorted(self.first, [min(one, other), min(one, other) + 1])
+        place = int(begin + np.searchsorted(self.second[begin:end], max(one, other)))
+        return place if place < end and self.second[place] == max(one, other) else None
 
     def _num_answers(self, place: int, most: int) -> int:
         return min(len(self.clouds[self.first[place]]), len(self.clouds[self.second[place]]), most)

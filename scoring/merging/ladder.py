@@ -86,6 +86,7 @@ def climb(
     predictors = field.predictors()
     expected = _forecast(field, predictors)
     likely = np.argsort(expected, kind="stable")[: int(np.ceil(effort.coarse_share * len(field)))]
+    likely = likely[~field.is_solved[likely]]
     field.sift(np.union1d(likely, trials), crew)
     predictors = np.column_stack([predictors, field.coarse, field.coarse**2])
     open_at_first = np.flatnonzero(~field.is_solved)
@@ -131,16 +132,15 @@ def _solve_nearest(
     on_progress: Callable[[int, int], None],
 ) -> None:
     """Solve the likely pairs, those expected nearest first, until batches bring nothing nearer."""
-    todo = likely[~field.is_solved[likely]]
-    size = max(1, int(np.ceil(effort.batch_share * len(todo) / effort.coarse_share)))
-    num_likely, num_idle = len(todo), 0
+    todo, num_idle = likely, 0
+    size = max(1, int(np.ceil(effort.batch_share * len(likely) / effort.coarse_share)))
     while len(todo) and num_idle < effort.patience:
         todo = todo[np.argsort(_forecast(field, predictors)[todo], kind="stable")]
         batch, todo = todo[:size], todo[size:]
         cutoff = wanted.cutoff(field.solved_distances())
-        field.solve(batch, crew)
+        field.solve(batch, crew, cutoff=cutoff)
         num_idle = 0 if (field.distances[batch] < cutoff).any() else num_idle + 1
-        on_progress(num_likely - len(todo), num_likely)
+        on_progress(len(likely) - len(todo), len(likely))
 
 
 def _audit(
@@ -153,14 +153,14 @@ def _audit(
     crew: Crew,
     rng: np.random.Generator,
 ) -> Audit:
-    """Solve a sample of the pairs left out, drawn more densely where near ones are likelier.
+    """Solve a sample of the pairs left out without certainty, more of those that are likelier to be near.
 
     Three strata by expected distance (the next tenth of those left out, the rest of their nearer half, the
     farther half) get the same number of samples each; a near pair counts for as many as its sample stood for.
     """
-    left = open_at_first[~field.is_solved[open_at_first]]
-    left = left[np.argsort(expected[left], kind="stable")]
     cutoff = wanted.cutoff(field.solved_distances())
+    left = open_at_first[~field.is_solved[open_at_first] & (field.lower[open_at_first] <= cutoff)]
+    left = left[np.argsort(expected[left], kind="stable")]
     # Of a night on which few pairs are new, few are audited: the others were when they were new.
     num_samples = int(np.ceil(effort.num_audited * len(open_at_first) / max(len(field), 1) / 3))
     num_audited, num_missed = 0, 0.0

@@ -101,7 +101,7 @@ def nearest_pairs(
     started = time.monotonic()
     effort, wanted = effort or SearchEffort(), Wanted(num_pairs, threshold)
     field = PairField(clouds, settings=settings, coarse_answers=effort.coarse_answers)
-    field.recall(known)
+    field.take_over(known)
     is_exact = wanted.is_all or effort.max_exact_pairs is None or len(field) <= effort.max_exact_pairs
     progress = on_progress or (lambda _done, _all: None)
     with crew(effort.num_processes) as workers:

@@ -152,6 +152,11 @@ def test_unknown_starts_are_refused(starts: tuple[str, ...]) -> None:
         GwSettings(starts=starts)
 
 
+def test_a_scale_is_above_zero() -> None:
+    with pytest.raises(InvalidInputError, match="a scale is above 0"):
+        GwSettings(scale=0.0)
+
+
 def test_one_answer_is_too_few() -> None:
     with pytest.raises(InvalidInputError, match="num_answers is 1"):
         GwSettings(num_answers=1)
