@@ -107,8 +107,14 @@ def test_what_names_no_answer_is_refused_without_naming_the_student(
 
 def test_a_student_of_another_source_is_another_student(database: Engine, tmp_path: Path) -> None:
     content = "student_id,item_id,score\n901,ice,1\n"
-    report = take_in(database, tmp_path / "human.csv", content, source="moodle")
+    report = take_in(database, tmp_path / "human.csv", content, source="other")
     assert [row.reason for row in report.examples] == ["unknown_submission"]
+    reading = Reading(settings=Source(items={"17": "ice", "18": "heat"}))
+    submit_file(database, tmp_path / "canvas.csv", source="other", limits=IntakeSettings(), reading=reading)
+    assert take_in(database, tmp_path / "human.csv", content).num_new == 1
+    with database.connect() as connection:
+        sources = connection.execute(text("SELECT source FROM grader.human_scores")).scalars().all()
+    assert sources == ["canvas"]
 
 
 def test_two_answers_to_one_item_are_not_guessed_between(database: Engine, tmp_path: Path) -> None:
