@@ -137,16 +137,28 @@ def use_cloud(connection: Connection, claimed: GwRunClaim, item_id: str, digest:
     )
 
 
-def clouds_of_run(connection: Connection, gw_run_id: int) -> list[CloudRecord]:
-    """The clouds of a run with their features, by item."""
+def items_of_run(connection: Connection, gw_run_id: int) -> set[str]:
+    """The items that have a cloud in a run."""
+    rows = connection.execute(
+        text("SELECT item_id FROM model.gw_run_cloud WHERE gw_run_id = :run"), {"run": gw_run_id}
+    )
+    return set(rows.scalars())
+
+
+def clouds_of_run(
+    connection: Connection, gw_run_id: int, *, item_ids: Sequence[str] = ()
+) -> list[CloudRecord]:
+    """The clouds of a run with their features, by item; all of them, or those of these items."""
     rows = connection.execute(
         text("""
             SELECT c.digest, c.item_id, c.scorer_id, c.num_answers, c.hidden_size, c.seed, c.scale,
                    c.noise_floor, c.features
             FROM model.gw_run_cloud r JOIN model.gw_cloud c USING (digest)
-            WHERE r.gw_run_id = :run ORDER BY c.item_id
+            WHERE r.gw_run_id = :run AND (
+                cardinality(CAST(:items AS text[])) = 0 OR r.item_id = ANY(CAST(:items AS text[])))
+            ORDER BY c.item_id
         """),
-        {"run": gw_run_id},
+        {"run": gw_run_id, "items": list(item_ids)},
     )
     return [CloudRecord(**{**row._mapping, "features": bytes(row.features)}) for row in rows]
 

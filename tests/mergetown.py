@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Enough to learn a little in a second.
 BRIEF = FusionConfig(min_read=30, joint=JointConfig(max_epochs=4, adapter_lr=5e-3, head_lr=1e-2))
+#: For what does not depend on how well a merge is made.
+QUICK = replace(BRIEF, method="least_squares")
 
 
 def merging_policy(**changes: object) -> Policy:

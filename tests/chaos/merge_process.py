@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from db import clouds, gw_runs, merges, runs
 from tests.chaos.retrain_process import after, before
-from tests.mergetown import BRIEF, merging_policy
+from tests.mergetown import QUICK, merging_policy
 from tests.schoolhouse import settings_for
 from workers.merging import night as work
 from workers.merging import trial
@@ -41,7 +41,7 @@ def main(folder: Path, database_url: str, moment: str) -> None:
     settings = settings_for(folder, database_url, lease_s=2.0)
     from db.session import make_engine
 
-    night = work.MergeNight(make_engine(database_url), settings, merging_policy(), fusion=BRIEF)
+    night = work.MergeNight(make_engine(database_url), settings, merging_policy(), fusion=QUICK)
     night.run(PERIOD)
 
 

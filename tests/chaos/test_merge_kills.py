@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chaos.merge_process import MOMENTS, PERIOD
-from tests.mergetown import MergeTown
+from tests.mergetown import QUICK, MergeTown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +85,7 @@ def test_a_killed_night_goes_on_where_it_stood(moment: str, town: MergeTown, dat
     # Its lease is the dead process's own: nobody takes the run before it ends.
     town.town.wait_until("SELECT (lease_until < now())::int FROM model.gw_run", timeout_s=10)
 
-    night = town.night(PERIOD)
+    night = town.night(PERIOD, fusion=QUICK)
     assert night is not None
     assert night.state == "done"
     assert town.rows("SELECT state, num_attempts FROM model.gw_run") == [{"state": "done", "num_attempts": 2}]
@@ -93,4 +93,4 @@ def test_a_killed_night_goes_on_where_it_stood(moment: str, town: MergeTown, dat
     assert [one["items"] for one in town.rows("SELECT items FROM model.merge_proposal")] == [["air", "ice"]]
     assert town.state_of(1) == "shadow"
     assert faults(town) == []
-    assert town.night(PERIOD) is None
+    assert town.night(PERIOD, fusion=QUICK) is None

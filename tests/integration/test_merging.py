@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +11,7 @@ from sqlalchemy import text
 from db import aliases, gw_runs, registry
 from db.merges import Word
 from scoring.errors import InvalidInputError, UnknownItemError
-from tests.mergetown import BRIEF, MergeTown, merging_policy
+from tests.mergetown import QUICK, MergeTown, merging_policy
 from workers.merging import decisions
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from tests.command_line import CommandLine
 
 ADA = Word("ada", "looked at it")
-#: A second instead of ten: what is asked here does not depend on how well the merge is made.
-QUICK = replace(BRIEF, method="least_squares")
 NAMES = ("air", "ice", "sea")
 
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.chaos.verdict import _WRONG_SCORER
 from tests.deployment import Deployment
-from tests.mergetown import BRIEF, MergeTown, merging_policy
+from tests.mergetown import QUICK, MergeTown, merging_policy
 from workers.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-QUICK = replace(BRIEF, method="least_squares")
 DONE = "SELECT count(*) FROM ingest.work WHERE state = 'done'"
 #: Answers in one file; files follow each other until the last promotion is through.
 NUM_ANSWERS = 800

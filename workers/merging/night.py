@@ -211,7 +211,6 @@ class MergeNight:
     ) -> Iterator[Proposed]:
         with database_errors(), self._database.connect() as connection:
             done = merges.proposed_in(connection, claimed.gw_run_id)
-            records = {one.item_id: one for one in clouds.clouds_of_run(connection, claimed.gw_run_id)}
         laboratory = Laboratory(
             self._database, self._store, self._readers, policy=self._policy, config=self._fusion
         )
@@ -226,7 +225,8 @@ class MergeNight:
                 planned.left_out[" + ".join(one.items)] = str(error)
                 log.warning("merge_not_tried", items=list(one.items), reason=str(error))
                 continue
-            chosen = [records[name] for name in one.items if name in records]
+            with database_errors(), self._database.connect() as connection:
+                chosen = clouds.clouds_of_run(connection, claimed.gw_run_id, item_ids=one.items)
             others = dissimilarities(self._database, chosen, items, self._readers)
             with database_errors(), self._database.begin() as connection:
                 yield conclude(connection, claimed, trial, near, others=others, policy=self._policy.merging)

@@ -78,7 +78,7 @@ class Sampler:
         """
         with database_errors(), self._database.connect() as connection:
             standing = clouds.standing_clouds(connection)
-            taken = {one.item_id for one in clouds.clouds_of_run(connection, self._claimed.gw_run_id)}
+            taken = clouds.items_of_run(connection, self._claimed.gw_run_id)
         num_made, num_kept, left_out = 0, len(taken & items.keys()), {}
         for number, name in enumerate(sorted(items.keys() - taken)):
             check()
