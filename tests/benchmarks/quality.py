@@ -15,7 +15,7 @@ from scoring.calibration import fit_decision
 from scoring.heads import decide
 from scoring.metrics import accuracy, macro_f1, quadratic_weighted_kappa
 from scoring.training.examples import data_digest
-from scoring.training.finetuning import fit_item
+from scoring.training.fitted import fit_item
 from scoring.training.storing import store_network
 from scoring.types import TraitMetrics
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from scoring.backbone import Backbone
     from scoring.config import Method, TrainingConfig
-    from scoring.training.finetuning import FittedItem
+    from scoring.training.fitted import FittedItem
     from scoring.types import ItemSpec, LabelledAnswer
 
 _OF_ADAPTERS = ("lora", "num_adapted_layers", "adapter_lr", "frobenius_penalty")

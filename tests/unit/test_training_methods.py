@@ -12,7 +12,8 @@ from scoring.config import EngineConfig, LoraShape, TrainingConfig, recipe
 from scoring.engines.torch import TorchEngine
 from scoring.errors import CorruptArtifactError, InvalidInputError
 from scoring.training.baselines import FullNetwork, HeadNetwork
-from scoring.training.finetuning import fit_item, measure_baseline, train_item
+from scoring.training.finetuning import measure_baseline, train_item
+from scoring.training.fitted import fit_item
 from scoring.training.fitting import Course
 from scoring.training.storing import stored_report
 from scoring.types import ItemId, ItemSpec, LabelledAnswer, Requests, Trait
