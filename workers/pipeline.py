@@ -133,16 +133,18 @@ class Pipeline:
                     connection, ids, worker=self._worker, policy=self._policy, attempt=attempt
                 )
 
+        started = time.monotonic()
         claimed = patiently(step, give_up_after_s=60.0, stop=self._stopping.is_set)
         if len(claimed):
             self._held[claimed.token] = claimed
+            log.debug("claimed", num_submissions=len(claimed), s=time.monotonic() - started)
         return claimed
 
     def _settle(self, claimed: Claim, *, solo: bool) -> int:
         if not len(claimed):
             return 0
         try:
-            return self._commit(claimed, self._attempt(claimed))
+            return self._score_and_commit(claimed)
         except DatabaseUnavailableError as error:
             # The claim stays leased; the sweep brings it back once Postgres is there again.
             log.warning("claim_left_to_sweep", num_submissions=len(claimed), error=str(error))
@@ -159,6 +161,14 @@ class Pipeline:
         finally:
             self._held.pop(claimed.token, None)
         return 0
+
+    def _score_and_commit(self, claimed: Claim) -> int:
+        started = time.monotonic()
+        outcome = self._attempt(claimed)
+        scored = time.monotonic()
+        num_finished = self._commit(claimed, outcome)
+        log.debug("settled", score_s=scored - started, commit_s=time.monotonic() - scored)
+        return num_finished
 
     def _attempt(self, claimed: Claim) -> _Outcome:
         roster = self._roster()

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from scoring.engines.budget import TokenBudget
+from scoring.engines.findings import is_admitted
 from scoring.engines.golden import GoldenRows
 from scoring.engines.roster import Roster
 from scoring.engines.rows import Reading, collapse, cut, tokenise
+from scoring.engines.samples import SAMPLE_TEXTS
 from scoring.engines.tally import tally
-from scoring.engines.torch.admission import is_admitted
-from scoring.engines.torch.smoothing import SAMPLE_TEXTS
 from scoring.errors import DeviceOutOfMemoryError, GoldenMismatchError, IncompatibleArtifactError
 from scoring.heads import HeadBank
 from scoring.text import normalise

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from scoring.artifacts import ExtractorArtifact, ScorerArtifact
-from scoring.engines.torch.admission import LINEAGE_KEY, try_int8
+from scoring.engines.findings import LINEAGE_KEY
+from scoring.engines.torch.admission import try_int8
 from scoring.errors import CorruptArtifactError
 from scoring.training.golden import GOLDEN_TEXTS
 from scoring.types import TrainingReport, TraitMetrics

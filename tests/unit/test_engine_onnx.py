@@ -1,5 +1,8 @@
 """The ONNX Runtime engine: the same artifacts, the same scores, the same promises."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -85,3 +88,7 @@ def test_a_provider_that_is_not_there_is_told_instead_of_replaced(world):
     engine = OnnxEngine(world.backbone, world.store, EngineConfig(), device="cuda")
     with pytest.raises(EngineUnavailableError, match="no CUDAExecutionProvider here"):
         engine.load(world.keys["bare"])
+
+
+def test_it_can_be_imported_before_everything_else():
+    subprocess.run([sys.executable, "-c", "import scoring.engines.onnx"], check=True)

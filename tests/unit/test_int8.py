@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from scoring.config import EngineConfig
+from scoring.engines import findings
 from scoring.engines.torch import TorchEngine, admission, encoders, engine, kernels
 from scoring.engines.torch.linear import DenseLinear, Int8Linear, PackedLinear
 from scoring.types import Requests
@@ -19,7 +20,7 @@ from tests.unit.tiny_encoders import make_scorer, write_scorer
 
 pytestmark = pytest.mark.skipif(not kernels.int8_works(), reason="this processor has no exact int8 product")
 
-ADMITTING = admission.Int8Finding(admission.SCHEME, 100, 0.99, -0.004, 0.2)
+ADMITTING = findings.Int8Finding(findings.SCHEME, 100, 0.99, -0.004, 0.2)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +161,7 @@ def test_only_what_was_shown_to_bear_it_is_scored_in_int8(world, finding, precis
 
 def test_a_finding_of_another_version_admits_nobody(world):
     artifact = make_scorer(world.store, world.backbone, world.extractors["all"], name="old")
-    assert not admission.is_admitted(replace(artifact, lineage={"int8": {"scheme": admission.SCHEME}}))
+    assert not findings.is_admitted(replace(artifact, lineage={"int8": {"scheme": findings.SCHEME}}))
 
 
 def test_fp32_stays_fp32_where_the_settings_say_so(world):
