@@ -52,7 +52,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take them away; runs that agreement called for count as called by drift."""
+    """Take them away, and the view on them; runs that agreement called for count as called by drift."""
+    op.execute("DROP VIEW IF EXISTS grader.cross_tables")
     op.drop_table('training_run_submission', schema='model')
     op.drop_index('uq_training_run_retraining', table_name='training_run', schema='model')
     op.execute("UPDATE model.training_run SET trigger = 'drift' WHERE trigger = 'agreement'")
