@@ -1,7 +1,7 @@
-"""`make bench NAME=engine`: our banked engine against PEFT's mixed batches, on the same real answers.
+"""`make bench NAME=engine`: one process, the same real answers, everyone in turn, medians of the rounds.
 
-Answers per second of this thread's CPU time, the two taking turns in one process, medians of the rounds: the
-ratio is what counts, the absolute figures depend on the machine.
+Answers per second of this process's CPU time on one thread. 27 items with trained adapters on query and
+value; `ARGS=--short` takes three items and few answers. Trained scorers are kept in `build/engine`.
 """
 
 from __future__ import annotations
@@ -9,107 +9,271 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModel
 
-from scoring.artifacts import ArtifactStore
-from scoring.backbone import Backbone, resolve_backbone
+from scoring.backbone import Backbone
 from scoring.config import EngineConfig
-from scoring.engines.torch import TorchEngine
+from scoring.engines import findings
+from scoring.engines.onnx import OnnxEngine
+from scoring.engines.torch import kernels
+from scoring.metrics import quadratic_weighted_kappa
 from scoring.types import Requests
-from tests.unit.tiny_encoders import BERT_LINEARS, write_adapter, write_scorer
+from tests.benchmarks import peak
+from tests.benchmarks.fleet import Load, bare_twins, make_load, many_twins, torch_engine, wide_twins
+from tests.benchmarks.memory import memory_mb
+from tests.benchmarks.rivals import BATCH_TOKENS, MAX_TOKENS, Rivals
+from tests.benchmarks.suite import SHORT, suite
+from tests.benchmarks.trained import trained_suite
+from tests.unit.tiny_encoders import store_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
-NUM_ADAPTERS = 27
-NUM_ANSWERS = 540
-NUM_ROUNDS = 5
-MAX_TOKENS = 128
-BATCH_TOKENS = 1024
+    from scoring.artifacts import ArtifactStore
+    from scoring.engines.banked import BankedEngine
+    from scoring.types import ScorerKey
+    from tests.benchmarks.trained import TrainedItem
 
 
-@pytest.mark.parametrize("targets", [("query", "value"), BERT_LINEARS], ids=["query-value", "all-linear"])
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.timeout(1800)
-def test_engine_against_peft(targets: tuple[str, ...], shared_data: Path, tmp_path: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured."""
+
+    num_answers: int = 4000
+    #: Answers for those that load or switch at each one.
+    num_slow: int = 200
+    num_rounds: int = 5
+    num_many: int = 1000
+    num_invariant: int = 2000
+
+
+@dataclass
+class Contest:
+    """Ways to score, each timed once a round."""
+
+    ways: dict[str, tuple[Callable[[], object], int]] = field(default_factory=dict)
+    rates: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, name: str, run: Callable[[], object], num_answers: int) -> None:
+        self.ways[name] = run, num_answers
+
+    def run(self, num_rounds: int) -> None:
+        for _ in range(num_rounds):
+            for name, (run, num_answers) in self.ways.items():
+                started = time.process_time()
+                run()
+                spent = time.process_time() - started
+                self.rates.setdefault(name, []).append(num_answers / spent)
+
+    def median(self, name: str) -> float:
+        return statistics.median(self.rates[name])
+
+    def ratio(self, name: str, other: str) -> float:
+        """Median over the rounds of the ratio within a round: a slow minute meets both."""
+        return statistics.median(a / b for a, b in zip(self.rates[name], self.rates[other], strict=True))
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_engine(shared_data: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     torch.set_num_threads(1)
-    texts = _real_answers(shared_data)
-    backbone, store = Backbone.load("minilm"), ArtifactStore(tmp_path)
-    extractors = [write_adapter(store, backbone, seed=seed, targets=targets) for seed in range(NUM_ADAPTERS)]
-    keys = [
-        write_scorer(store, backbone, extractor, name=f"item{number}", max_tokens=MAX_TOKENS)
-        for number, extractor in enumerate(extractors)
+    is_short = request.config.getoption("--short")
+    size = Size(240, 12, 2, 60, 60) if is_short else Size()
+    backbone = Backbone.load("minilm")
+    chosen = [one for one in suite(shared_data) if not is_short or one[0].item_id in SHORT]
+    store, items = trained_suite(chosen, backbone, is_short=is_short)
+    load = make_load(items, size.num_answers)
+    keys = [one.scorer for one in items]
+    root = Path(store_folder(store)) / "extractors"
+    rivals = Rivals(backbone, [root / store.read_scorer(key).extractor for key in keys], tmp_path)
+    engines = _engines(store, backbone, keys)
+    contest = _contest(store, backbone, keys, load, rivals, engines, size)
+    contest.run(size.num_rounds)
+    differences = _differences(store, keys, load.head(size.num_slow * 5), rivals, engines)
+    agreement = _agreement(items, engines)
+    invariant = {name: _is_invariant(engine, load, keys, size) for name, engine in engines.items()}
+    memory = {way: memory_mb(way, Path(store_folder(store)), keys) for way in ("fp32", "auto")}
+    memory["full"] = memory_mb("full", tmp_path, [str(tmp_path / f"full{n}") for n in range(len(keys))])
+    _print_table(contest, differences)
+    print({"memory_mb": memory, "batch_invariant": invariant, **agreement})
+    shares = _shares_of_peak(backbone, load, contest)
+    print(json.dumps(_summary(contest, differences, agreement, invariant, memory) | shares))
+
+
+def _engines(store: ArtifactStore, backbone: Backbone, keys: Sequence[ScorerKey]) -> dict[str, BankedEngine]:
+    """Every engine and precision on offer; int8 is also run for all items, admitted or not."""
+    precisions = ["fp32", *(["int8", "auto"] if kernels.int8_works() else [])]
+    found: dict[str, BankedEngine] = {}
+    for precision in precisions:
+        found[f"torch {precision}"] = torch_engine(
+            store, backbone, keys, precision=precision, max_batch_tokens=BATCH_TOKENS
+        )
+        config = EngineConfig(precision=precision, max_batch_tokens=BATCH_TOKENS)  # type: ignore[arg-type]
+        onnx = found[f"onnx {precision}"] = OnnxEngine(backbone, store, config)
+        for key in keys:
+            onnx.load(key)
+    return found
+
+
+def _contest(
+    store: ArtifactStore,
+    backbone: Backbone,
+    keys: Sequence[ScorerKey],
+    load: Load,
+    rivals: Rivals,
+    engines: dict[str, BankedEngine],
+    size: Size,
+) -> Contest:
+    contest, slow = Contest(), load.head(size.num_slow)
+    owners, slow_owners = load.owners.tolist(), slow.owners.tolist()
+    num = len(load.texts)
+
+    def add_engine(name: str, engine: BankedEngine, scorers: Sequence[ScorerKey]) -> None:
+        requests = load.requests(scorers)
+        contest.add(name, lambda: engine.score(requests), num)
+
+    for name, engine in engines.items():
+        add_engine(name, engine, keys)
+    bare, wide = bare_twins(store, backbone, keys), wide_twins(store, backbone, keys)
+    for precision in ("fp32", "int8") if kernels.int8_works() else ("fp32",):
+        for name, twins in (("bare", bare), ("all-linear", wide)):
+            twin = torch_engine(
+                store, backbone, twins, trusting=True, precision=precision, max_batch_tokens=BATCH_TOKENS
+            )
+            add_engine(f"torch {name} {precision}", twin, twins)
+    many = many_twins(store, keys, size.num_many)
+    add_engine("torch 1000 fp32", torch_engine(store, backbone, many, trusting=True), many)
+    contest.add("PEFT mixed", lambda: rivals.mixed(load.texts, owners, in_arrival_order=False), num)
+    contest.add("PEFT mixed, arrival", lambda: rivals.mixed(load.texts, owners, in_arrival_order=True), num)
+    contest.add("PEFT grouped", lambda: rivals.grouped(load.texts, owners), num)
+    contest.add("PEFT set_adapter", lambda: rivals.switching(slow.texts, slow_owners), len(slow.texts))
+    contest.add("full models", lambda: rivals.full_models(slow.texts, slow_owners), len(slow.texts))
+    return contest
+
+
+def _logits(engine: BankedEngine, requests: Requests) -> np.ndarray:
+    return engine._logits([engine._roster[key] for key in requests.scorers], requests.texts)
+
+
+def _differences(
+    store: ArtifactStore,
+    keys: Sequence[ScorerKey],
+    load: Load,
+    rivals: Rivals,
+    engines: dict[str, BankedEngine],
+) -> dict[str, float]:
+    """Largest difference of a logit against PEFT."""
+    features = rivals.mixed(load.texts, load.owners.tolist(), in_arrival_order=False)
+    heads = [store.read_scorer(key) for key in keys]
+    expected = [
+        (heads[owner].head_weight @ row + heads[owner].head_bias).numpy()
+        for owner, row in zip(load.owners, features, strict=True)
     ]
-    engine = TorchEngine(backbone, store, EngineConfig(max_batch_tokens=BATCH_TOKENS))
-    for key in keys:
-        engine.load(key)
-    requests = Requests([keys[number % NUM_ADAPTERS] for number in range(len(texts))], texts)
-    peft = _peft_mixed(backbone, store, extractors, texts)
-    rates: dict[str, list[float]] = {"engine": [], "peft_mixed": []}
-    for _ in range(NUM_ROUNDS):
-        rates["engine"].append(_rate(lambda: engine.score(requests), len(texts)))
-        rates["peft_mixed"].append(_rate(peft, len(texts)))
-    medians = {name: statistics.median(found) for name, found in rates.items()}
-    for name, rate in medians.items():
-        print(f"{'+'.join(targets):60} {name:12} {rate:8.1f} answers per CPU second")
-    summary = {
-        "targets": len(targets),
-        "vs_peft_mixed_fp32": round(medians["engine"] / medians["peft_mixed"], 3),
+    found = {}
+    for name, engine in engines.items():
+        logits = _logits(engine, load.requests(keys))
+        found[name] = max(
+            float(np.abs(row[: len(right)] - right).max())
+            for row, right in zip(logits, expected, strict=True)
+        )
+    return found
+
+
+def _agreement(items: Sequence[TrainedItem], engines: dict[str, BankedEngine]) -> dict[str, float]:
+    """What int8 changes on the test answers of the items that were admitted to it."""
+    if "torch int8" not in engines:
+        return {}
+    store = engines["torch fp32"]._roster._store
+    admitted = [one for one in items if findings.is_admitted(store.read_scorer(one.scorer))]
+    equal: list[bool] = []
+    changes: list[float] = []
+    for one in admitted:
+        test = [answer for answer in one.answers if answer.fold == "test"]
+        requests = Requests([one.scorer] * len(test), [answer.text for answer in test])
+        human = np.array([answer.levels["score"] for answer in test])
+        plain, int8 = (engines[f"torch {precision}"].score(requests).level for precision in ("fp32", "int8"))
+        equal += (plain == int8).tolist()
+        change = quadratic_weighted_kappa(int8, human) - quadratic_weighted_kappa(plain, human)
+        changes += [] if np.isnan(change) else [change]
+    return {
+        "admitted_share": round(len(admitted) / len(items), 3),
+        "label_agreement_int8": round(float(np.mean(equal)), 4) if equal else 0.0,
+        "qwk_change_int8": round(statistics.mean(changes), 4) if changes else 0.0,
     }
-    print(json.dumps(summary | {name: round(rate, 1) for name, rate in medians.items()}))
 
 
-def _real_answers(folder: Path) -> list[str]:
-    texts: dict[str, None] = {}
-    for name in ("uk-mind-20", "saf-de", "beetle"):
-        with (folder / f"{name}.jsonl").open(encoding="utf-8") as lines:
-            texts |= dict.fromkeys(json.loads(line)["text"] for line in lines)
-    # No duplicates: they would be scored once by the engine and again and again by PEFT.
-    chosen = np.random.default_rng(0).permutation(len(texts))[:NUM_ANSWERS]
-    every = list(texts)
-    return [every[place] for place in chosen]
+def _is_invariant(engine: BankedEngine, load: Load, keys: Sequence[ScorerKey], size: Size) -> bool:
+    """Whether no label changes when answers stand alone, are shuffled, or come in batches of other sizes."""
+    part = load.head(size.num_invariant)
+    requests = part.requests(keys)
+    whole = engine.score(requests).level
+    rng = np.random.default_rng(1)
+    for batch in (1, 7, 100, len(requests)):
+        order = rng.permutation(len(requests))
+        for start in range(0, len(order), batch):
+            some = order[start : start + batch]
+            subset = Requests([requests.scorers[n] for n in some], [requests.texts[n] for n in some])
+            if not np.array_equal(engine.score(subset).level, whole[some]):
+                return False
+    return True
 
 
-def _peft_mixed(
-    backbone: Backbone, store: ArtifactStore, extractors: list[str], texts: list[str]
-) -> Callable[[], None]:
-    """PEFT with `adapter_names=`, answers sorted by length and cut by the same token budget."""
-    shape = store.read_extractor(extractors[0]).lora
-    config = LoraConfig(r=shape.rank, lora_alpha=shape.alpha, target_modules=list(shape.target_modules))
-    model = get_peft_model(AutoModel.from_pretrained(resolve_backbone("minilm")), config, adapter_name="a0")
-    for number in range(1, NUM_ADAPTERS):
-        model.add_adapter(f"a{number}", config)
-    model.eval()
-
-    def run() -> None:
-        rows = backbone.encode(texts, MAX_TOKENS)
-        order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-        start = 0
-        while start < len(order):
-            end = start
-            while end < len(order) and (end + 1 - start) * len(rows[order[end]]) <= BATCH_TOKENS:
-                end += 1
-            batch = order[start:end]
-            width = len(rows[batch[-1]])
-            ids = torch.tensor([rows[row] + [0] * (width - len(rows[row])) for row in batch])
-            mask = torch.tensor([[1] * len(rows[row]) + [0] * (width - len(rows[row])) for row in batch])
-            names = [f"a{row % NUM_ADAPTERS}" for row in batch]
-            with torch.inference_mode():
-                states = model(input_ids=ids, attention_mask=mask, adapter_names=names).last_hidden_state
-                (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-            start = end
-
-    return run
+def _shares_of_peak(backbone: Backbone, load: Load, contest: Contest) -> dict[str, float]:
+    lengths = [len(ids) for ids in backbone.encode(load.texts, MAX_TOKENS)]
+    per_answer = statistics.mean(lengths) * peak.operations_per_token(backbone, statistics.mean(lengths))
+    shares = {"share_of_peak": contest.median("torch bare fp32") * per_answer / peak.fp32_peak()}
+    if "torch bare int8" in contest.rates:
+        shares["share_of_peak_int8"] = contest.median("torch bare int8") * per_answer / peak.int8_peak()
+    return {name: round(share, 3) for name, share in shares.items()}
 
 
-def _rate(run: Callable[[], object], num_answers: int) -> float:
-    started = time.thread_time()
-    run()
-    return num_answers / (time.thread_time() - started)
+def _summary(
+    contest: Contest,
+    differences: dict[str, float],
+    agreement: dict[str, float],
+    invariant: dict[str, bool],
+    memory: dict[str, float],
+) -> dict[str, float]:
+    fastest = max(("torch fp32", "onnx fp32"), key=contest.median)
+    served = max(
+        (name for name in ("torch auto", "onnx auto", fastest) if name in contest.rates), key=contest.median
+    )
+    pairs = {
+        "vs_bare": (fastest, "torch bare fp32"),
+        "vs_bare_all_linear": ("torch all-linear fp32", "torch bare fp32"),
+        "vs_peft_mixed": (served, "PEFT mixed"),
+        "vs_peft_grouped": (served, "PEFT grouped"),
+        "vs_peft_mixed_fp32": (fastest, "PEFT mixed"),
+        "vs_peft_grouped_fp32": (fastest, "PEFT grouped"),
+        "vs_peft_plain": (served, "PEFT mixed, arrival"),
+        "vs_peft_set_adapter": (served, "PEFT set_adapter"),
+        "vs_full_models": (served, "full models"),
+        "scale_1000": ("torch 1000 fp32", "torch fp32"),
+        "onnx_vs_torch": ("onnx fp32", "torch fp32"),
+    }
+    if "torch int8" in contest.rates:
+        pairs["vs_bare_int8"] = "torch int8", "torch bare int8"
+        pairs["vs_bare_all_linear_int8"] = "torch all-linear int8", "torch bare int8"
+        pairs["onnx_vs_torch_int8"] = "onnx int8", "torch int8"
+    return {
+        **{name: round(contest.ratio(*pair), 3) for name, pair in pairs.items()},
+        "memory_vs_full_models": round(memory["auto"] / memory["full"], 3),
+        **agreement,
+        "batch_invariant": int(all(invariant.values())),
+        "max_abs_diff_fp32": max(differences["torch fp32"], differences["onnx fp32"]),
+    }
+
+
+def _print_table(contest: Contest, differences: dict[str, float]) -> None:
+    print(f"\n| {'way':26} | answers/s |   of bare | logits off PEFT's |\n| --- | --- | --- | --- |")
+    bare = contest.median("torch bare fp32")
+    for name in contest.rates:
+        off = f"{differences[name]:.1e}" if name in differences else ""
+        rate = contest.median(name)
+        print(f"| {name:26} | {rate:9.1f} | {rate / bare:9.2f} | {off:>17} |")
