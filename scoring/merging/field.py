@@ -58,6 +58,7 @@ class PairField:
         self.lower = pair_bounds(self.summaries, self.first, self.second)
         self.distances = np.full(len(self.first), np.nan)
         self.coarse = np.full(len(self.first), np.nan)
+        self.is_new = np.ones(len(self.first), dtype=bool)
         self.num_solved = self.num_sifted = self.num_reused = 0
 
     def __len__(self) -> int:
@@ -78,8 +79,12 @@ class PairField:
         return pair_predictors(self.summaries, self.first, self.second)
 
     def take_over(self, known: Mapping[tuple[str, str], PairDistance]) -> None:
-        """Use what an earlier search found for pairs of unchanged clouds, by their digests."""
+        """Use what an earlier search found for pairs of unchanged clouds, by their digests.
+
+        A pair of two clouds that the earlier search had is not new, even where it was left unsolved.
+        """
         cloud_of = {cloud.digest: place for place, cloud in enumerate(self.clouds)}
+        was_there, is_stale = np.zeros((2, len(self.clouds)), dtype=bool)
         for (digest, other_digest), pair in known.items():
             ends = cloud_of.get(digest), cloud_of.get(other_digest)
             place = None if ends[0] is None or ends[1] is None else self._place(ends[0], ends[1])
@@ -91,6 +96,11 @@ class PairField:
                 self.num_reused += 1
             elif pair.num_answers == self._num_answers(place, self.coarse_answers):
                 self.coarse[place] = pair.distance
+            else:
+                is_stale[list(ends)] = True
+            was_there[list(ends)] = True
+        was_there &= ~is_stale
+        self.is_new = ~(was_there[self.first] & was_there[self.second])
 
     def solve(self, places: NDArray[np.intp], crew: Crew, *, cutoff: float = np.inf) -> None:
         """Solve these pairs, except those whose third bound lies beyond the cutoff."""

@@ -86,10 +86,11 @@ def climb(
     predictors = field.predictors()
     expected = _forecast(field, predictors)
     likely = np.argsort(expected, kind="stable")[: int(np.ceil(effort.coarse_share * len(field)))]
-    likely = likely[~field.is_solved[likely]]
+    # What an earlier night left unsolved has been judged; its estimates would only be made again.
+    likely = likely[field.is_new[likely] & ~field.is_solved[likely]]
     field.sift(np.union1d(likely, trials), crew)
     predictors = np.column_stack([predictors, field.coarse, field.coarse**2])
-    open_at_first = np.flatnonzero(~field.is_solved)
+    open_at_first = np.flatnonzero(field.is_new & ~field.is_solved)
     _solve_nearest(
         field, wanted, effort, likely=likely, predictors=predictors, crew=crew, on_progress=on_progress
     )

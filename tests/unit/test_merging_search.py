@@ -168,7 +168,8 @@ def test_the_ladder_says_what_is_certain_and_what_is_not(climbed: SearchReport) 
 def test_the_audit_notices_a_search_that_gives_up_early(crowd: list[FeatureCloud]) -> None:
     hasty = replace(LADDER, coarse_share=0.002, num_trials=6, batch_share=0.0001, num_audited=600)
     report = nearest_pairs(crowd, num_pairs=200, threshold=None, settings=QUICK, effort=hasty)
-    assert report.num_audited == 600
+    # Two hundred of each stratum, and all of the first, which is a tenth of what was left.
+    assert 400 < report.num_audited < 600
     assert report.recall < 0.8
 
 
@@ -176,8 +177,10 @@ def test_the_next_night_costs_what_has_changed(crowd: list[FeatureCloud], climbe
     changed = [cloud(crowd[0].item_id, crowd[1].features * 1.5), *crowd[1:]]
     limits = {"num_pairs": 30, "threshold": None, "settings": QUICK, "effort": LADDER}
     report = nearest_pairs(changed, **limits, known=keyed(crowd, climbed))
-    assert report.num_solved < 60
-    assert report.num_sifted < 60
+    num_new = len(crowd) - 1
+    assert 0 < report.num_solved <= num_new
+    # The forecast learns from known distances, whose coarse ones are made again.
+    assert report.num_sifted <= num_new + LADDER.num_trials
     assert report.num_reused == sum(
         pair.solved for pair in climbed.examined if crowd[0].item_id not in (pair.first, pair.second)
     )
@@ -188,11 +191,13 @@ def test_the_next_night_costs_what_has_changed(crowd: list[FeatureCloud], climbe
 def test_coarse_distances_of_another_sample_size_are_not_taken_over(
     crowd: list[FeatureCloud], climbed: SearchReport
 ) -> None:
-    effort = replace(LADDER, coarse_answers=20)
-    report = nearest_pairs(
-        crowd, num_pairs=30, threshold=None, settings=QUICK, effort=effort, known=keyed(crowd, climbed)
-    )
-    assert report.num_sifted > 0.2 * report.num_pairs
+    known = keyed(crowd, climbed)
+    limits = {"num_pairs": 30, "threshold": None, "settings": QUICK, "known": known}
+    same = nearest_pairs(crowd, **limits, effort=LADDER)
+    other = nearest_pairs(crowd, **limits, effort=replace(LADDER, coarse_answers=20))
+    assert same.num_sifted <= LADDER.num_trials
+    assert same.num_solved == 0
+    assert other.num_sifted > 3 * LADDER.num_trials
 
 
 def test_nothing_to_compare_is_no_error() -> None:
