@@ -86,9 +86,8 @@ class PairField:
         cloud_of = {cloud.digest: place for place, cloud in enumerate(self.clouds)}
         was_there, is_stale = np.zeros((2, len(self.clouds)), dtype=bool)
         for (digest, other_digest), pair in known.items():
-            ends = cloud_of.get(digest), cloud_of.get(other_digest)
-            place = None if ends[0] is None or ends[1] is None else self._place(ends[0], ends[1])
-            if place is None:
+            one, other = cloud_of.get(digest), cloud_of.get(other_digest)
+            if one is None or other is None or (place := self._place(one, other)) is None:
                 continue
             if pair.solved:
                 self.distances[place] = pair.distance
@@ -97,8 +96,8 @@ class PairField:
             elif pair.num_answers == self._num_answers(place, self.coarse_answers):
                 self.coarse[place] = pair.distance
             else:
-                is_stale[list(ends)] = True
-            was_there[list(ends)] = True
+                is_stale[[one, other]] = True
+            was_there[[one, other]] = True
         was_there &= ~is_stale
         self.is_new = ~(was_there[self.first] & was_there[self.second])
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from db.session import make_engine
-from tests import many_scores
+from tests import many_scores, merges_on_show
 from tests.conftest import _fresh_database
 from tests.integration.test_graders import QUESTIONS
 
@@ -32,6 +32,7 @@ def year(services: ServiceUrls, _template: str) -> Iterator[Engine]:
         engine = make_engine(url)
         with engine.begin() as connection:
             many_scores.write(connection, num_scores=30_000)
+            merges_on_show.place(connection, [f"merge-{number}" for number in range(4)])
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             # Index-only scans need the visibility map, which autovacuum keeps in a real deployment.
             connection.execute(text("VACUUM ANALYZE score.machine_score"))

@@ -99,6 +99,9 @@ class SmallDevice:
         self.max_answers = max_answers
         self.sizes: list[int] = []
 
+    def label(self, _scorer: str) -> str:
+        return self.name
+
     def score(self, requests: Requests) -> Scores:
         self.sizes.append(len(requests))
         if len(requests) > self.max_answers:
