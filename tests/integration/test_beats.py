@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.deployment import Deployment
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ main()
 NIGHTS = "SELECT count(*) FROM ops.run WHERE kind = 'nightly' AND state = 'done'"
 
 
+@pytest.mark.long
 def test_two_beats_and_two_workers_make_one_night(tmp_path: Path, database_url: str, broker_url: str) -> None:
     town = Deployment.create(
         tmp_path,

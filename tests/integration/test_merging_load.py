@@ -73,6 +73,7 @@ def num_by(town: Deployment, role: str, kind: str) -> int:
         JOIN model.extractor x USING (extractor_id) WHERE m.role = '{role}' AND x.kind = '{kind}'""")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_a_merge_is_promoted_and_rolled_back_under_load(town: Deployment, database_url: str) -> None:
     for _ in range(2):

