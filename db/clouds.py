@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from db.gw_runs import hold
+from db.leases import hold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +104,7 @@ def standing_clouds(connection: Connection) -> dict[str, StandingCloud]:
 
 def add_cloud(connection: Connection, claimed: GwRunClaim, cloud: CloudRecord) -> None:
     """Keep a cloud, with the answers it is made of, and let it stand for its item in this run."""
-    hold(connection, claimed)
+    hold(connection, claimed.lease)
     connection.execute(
         text("""
             INSERT INTO model.gw_cloud (digest, item_id, scorer_id, num_answers, hidden_size, seed, scale,
@@ -183,7 +183,7 @@ def add_distances(
     connection: Connection, claimed: GwRunClaim, distances: Sequence[DistanceRecord], *, settings_key: str
 ) -> None:
     """Keep distances; one that is known is replaced, since a later night may have solved what was coarse."""
-    hold(connection, claimed)
+    hold(connection, claimed.lease)
     if not distances:
         return
     columns = ("first_digest", "second_digest", "distance", "lower_bound", "num_answers", "is_solved")

@@ -12,6 +12,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
+from db.leases import RunLease, hold
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -32,9 +34,10 @@ class GwRunClaim:
     num_attempts: int
     report: dict[str, Any]
 
-
-class LeaseLostError(Exception):
-    """The run belongs to another process by now, or has been concluded."""
+    @property
+    def lease(self) -> RunLease:
+        """What the run's transactions are held by."""
+        return RunLease("GW run", "model.gw_run", "gw_run_id", self.gw_run_id, self.token)
 
 
 def claim(
@@ -77,35 +80,6 @@ def state_of(connection: Connection, period: str) -> tuple[str, str | None] | No
     return None if row is None else (row.state, row.worker)
 
 
-def renew(connection: Connection, claimed: GwRunClaim, *, lease_s: float) -> bool:
-    """Prolong a lease; False when the run is no longer ours."""
-    renewed = connection.execute(
-        text("""
-            UPDATE model.gw_run SET lease_until = now() + make_interval(secs => :lease_s)
-            WHERE gw_run_id = :run AND token = :token AND state = 'running' RETURNING 1
-        """),
-        {"run": claimed.gw_run_id, "token": claimed.token, "lease_s": lease_s},
-    )
-    return renewed.first() is not None
-
-
-def hold(connection: Connection, claimed: GwRunClaim) -> None:
-    """Keep a run's row for the rest of the transaction.
-
-    Raises:
-        LeaseLostError: it is no longer ours.
-    """
-    held = connection.execute(
-        text("""
-            SELECT 1 FROM model.gw_run
-            WHERE gw_run_id = :run AND token = :token AND state = 'running' FOR UPDATE
-        """),
-        {"run": claimed.gw_run_id, "token": claimed.token},
-    )
-    if held.first() is None:
-        raise LeaseLostError(f"GW run {claimed.gw_run_id} belongs to another process")
-
-
 def note(
     connection: Connection,
     claimed: GwRunClaim,
@@ -114,7 +88,7 @@ def note(
     report: Mapping[str, Any] | None = None,
 ) -> None:
     """Add to a run's settings and report; what is said anew replaces what was said."""
-    hold(connection, claimed)
+    hold(connection, claimed.lease)
     connection.execute(
         text("""
             UPDATE model.gw_run SET settings = settings || :settings, report = report || :report
@@ -130,7 +104,7 @@ def finish(connection: Connection, claimed: GwRunClaim, *, error: str | None = N
     Raises:
         LeaseLostError: it is no longer ours.
     """
-    hold(connection, claimed)
+    hold(connection, claimed.lease)
     connection.execute(
         text("""
             UPDATE model.gw_run
@@ -139,8 +113,3 @@ def finish(connection: Connection, claimed: GwRunClaim, *, error: str | None = N
         """),
         {"run": claimed.gw_run_id, "state": "done" if error is None else "failed", "error": error},
     )
-
-
-def release(connection: Connection, claimed: GwRunClaim) -> None:
-    """End a lease now, so that the run can be taken up again at once."""
-    renew(connection, claimed, lease_s=-1.0)

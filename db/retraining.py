@@ -13,6 +13,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
+from db.leases import RunLease, hold
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -29,6 +31,13 @@ class RunClaim:
     period: str
     trigger: str
     num_attempts: int
+
+    @property
+    def lease(self) -> RunLease:
+        """What the run's transactions are held by."""
+        return RunLease(
+            "training run", "model.training_run", "training_run_id", self.training_run_id, self.token
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +56,6 @@ class Outcome:
     verdict: str
     decision: str
     evidence: dict[str, Any]
-
-
-class LeaseLostError(Exception):
-    """The run belongs to another process by now, or has been concluded."""
 
 
 def claim(
@@ -129,40 +134,6 @@ def summary(connection: Connection, period: str) -> dict[str, int]:
     return {row.state: row.num for row in rows}
 
 
-def renew(connection: Connection, claimed: RunClaim, *, lease_s: float) -> bool:
-    """Prolong a lease; False when the run is no longer ours."""
-    renewed = connection.execute(
-        text("""
-            UPDATE model.training_run SET lease_until = now() + make_interval(secs => :lease_s)
-            WHERE training_run_id = :run AND token = :token AND state = 'running' RETURNING 1
-        """),
-        {"run": claimed.training_run_id, "token": claimed.token, "lease_s": lease_s},
-    )
-    return renewed.first() is not None
-
-
-def release(connection: Connection, claimed: RunClaim) -> None:
-    """End a lease now, so that the run can be taken up again at once."""
-    renew(connection, claimed, lease_s=-1.0)
-
-
-def hold(connection: Connection, claimed: RunClaim) -> None:
-    """Keep a run's row for the rest of the transaction.
-
-    Raises:
-        LeaseLostError: it is no longer ours.
-    """
-    held = connection.execute(
-        text("""
-            SELECT 1 FROM model.training_run
-            WHERE training_run_id = :run AND token = :token AND state = 'running' FOR UPDATE
-        """),
-        {"run": claimed.training_run_id, "token": claimed.token},
-    )
-    if held.first() is None:
-        raise LeaseLostError(f"training run {claimed.training_run_id} belongs to another process")
-
-
 def record_data(
     connection: Connection,
     claimed: RunClaim,
@@ -172,7 +143,7 @@ def record_data(
     data: dict[str, Any],
 ) -> None:
     """Write down what a run learns from: its recipe, and each submission with its fold."""
-    hold(connection, claimed)
+    hold(connection, claimed.lease)
     values = {"run": claimed.training_run_id, "config": config, "data": data}
     connection.execute(
         text(

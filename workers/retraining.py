@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from db import evaluations, readable, registry, retraining, runs
-from db.retraining import LeaseLostError
+from db.leases import LeaseLostError
 from scoring.artifacts import ArtifactStore
 from scoring.backbone import Backbone
 from scoring.engines.torch import pick_device, use_threads
-from scoring.errors import DatabaseUnavailableError, InvalidInputError, PermanentError
+from scoring.errors import InvalidInputError, PermanentError
 from workers.challenge import Arena, Defender, challenge
 from workers.dueness import standings
 from workers.evaluating import plain
-from workers.housekeeping import Rounds
+from workers.holding import held, let_go
 from workers.lessons import lessons_of, told_data
 from workers.nightly import RETRAIN
 from workers.roster import spec_of
@@ -137,7 +135,7 @@ class Retrainer:
         if claimed.num_attempts > MAX_ATTEMPTS:
             return self._give_up(item_id, claimed, f"its processes ended {MAX_ATTEMPTS} times in the middle")
         try:
-            with self._held(claimed) as check:
+            with held(self._database, claimed.lease, lease_s=self._settings.worker.lease_s) as check:
                 return self._attempt(item_id, claimed, _told(progress, item_id, check))
         except LeaseLostError as error:
             # Whoever holds it now concludes it.
@@ -146,7 +144,7 @@ class Retrainer:
         except PermanentError as error:
             return self._give_up(item_id, claimed, str(error))
         except BaseException:
-            self._release(claimed)
+            let_go(self._database, claimed.lease)
             raise
 
     def _attempt(self, item_id: str, claimed: RunClaim, progress: Callable[[Epoch], None]) -> Retrained:
@@ -164,40 +162,11 @@ class Retrainer:
         with database_errors(), self._database.begin() as connection:
             return conclude(connection, claimed, challenger, defender, self._policy)
 
-    @contextmanager
-    def _held(self, claimed: RunClaim) -> Iterator[Callable[[], None]]:
-        """Renew the lease beside the work; gives a check that raises once it is lost."""
-        lease_s = self._settings.worker.lease_s
-        lost = threading.Event()
-
-        def renew() -> None:
-            with self._database.begin() as connection:
-                if not retraining.renew(connection, claimed, lease_s=lease_s):
-                    lost.set()
-
-        def check() -> None:
-            if lost.is_set():
-                raise LeaseLostError(f"training run {claimed.training_run_id} belongs to another process")
-
-        rounds = Rounds("retraining-lease", renew, interval_s=lease_s / 4)
-        rounds.start()
-        try:
-            yield check
-        finally:
-            rounds.stop()
-
     def _give_up(self, item_id: str, claimed: RunClaim, error: str) -> Retrained:
         log.warning("retraining_failed", item=item_id, run=claimed.training_run_id, reason=error)
         with database_errors(), self._database.begin() as connection:
             retraining.give_up(connection, claimed, error)
         return Retrained(item_id, claimed.trigger, claimed.training_run_id, error=error)
-
-    def _release(self, claimed: RunClaim) -> None:
-        try:
-            with database_errors(), self._database.begin() as connection:
-                retraining.release(connection, claimed)
-        except DatabaseUnavailableError as error:
-            log.warning("lease_left_to_end", run=claimed.training_run_id, reason=str(error))
 
     @cached_property
     def _arena(self) -> Arena:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from db import aliases, registry, retraining
+from db import aliases, leases, registry, retraining
 from db.retraining import Outcome
 from scoring.evaluation.gates import Verdict
 from workers.evaluating import plain
@@ -49,7 +49,7 @@ def conclude(
     Raises:
         LeaseLostError: the run belongs to another process by now.
     """
-    retraining.hold(connection, claimed)
+    leases.hold(connection, claimed.lease)
     item_id, verdict = str(challenger.training.item_id), challenger.judgement.verdict
     scorer_id = registry.register_scorer(connection, _record(challenger, claimed.training_run_id))
     standing = aliases.aliases_of(connection, [item_id])[item_id]

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scoring.calibration import REVIEW_ALL, fit_decision
+from scoring.calibration import REVIEW_ALL
 from scoring.errors import InvalidInputError
 from scoring.merging.extraction import joined
 from scoring.merging.joint import JointConfig, Lesson, train_jointly
 from scoring.merging.refit import HeadData, choose_head, least_squares_updates, mixed_targets
 from scoring.merging.weights import merge_updates
-from scoring.training.evaluation import split_logits
+from scoring.training.evaluation import fit_decisions
 from scoring.types import Decision
 
 if TYPE_CHECKING:
@@ -142,16 +142,13 @@ def decisions_for(
             name: Decision(temperature=old.temperature, cut_points=old.cut_points, review_below=REVIEW_ALL)
             for name, old in member.scorer.decisions.items()
         }
-    tables = split_logits(member.item, head.logits(reader.features(validation.inputs, updates)))
-    return {
-        trait.name: fit_decision(
-            tables[trait.name],
-            validation.levels[:, column],
-            risk=config.review_risk,
-            certainty=config.review_certainty,
-        )
-        for column, trait in enumerate(member.item.traits)
-    }
+    return fit_decisions(
+        member.item,
+        head.logits(reader.features(validation.inputs, updates)),
+        validation.levels,
+        risk=config.review_risk,
+        certainty=config.review_certainty,
+    )
 
 
 def _merged_updates(pupils: Sequence[Pupil], method: Method, config: FusionConfig) -> Updates:

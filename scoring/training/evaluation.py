@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scoring.calibration import fit_decision
 from scoring.heads import Decided, decide
 from scoring.metrics import accuracy, macro_f1, quadratic_weighted_kappa
 from scoring.types import TraitMetrics
@@ -30,6 +31,25 @@ def decide_traits(
 ) -> dict[str, Decided]:
     """Every trait's logits through its own decision."""
     return {name: decide(table, decisions[name]) for name, table in split_logits(item, logits).items()}
+
+
+def fit_decisions(
+    item: ItemSpec, logits: NDArray[np.float32], human: NDArray[np.int64], *, risk: float, certainty: float
+) -> dict[str, Decision]:
+    """Every trait's decision, fitted on answers that the model was not trained on; see `fit_decision`.
+
+    Args:
+        item: names the traits and their order.
+        logits: a head's [num_answers, num_logits]
+        human: human levels, traits in the item's order [num_answers, num_traits]
+        risk: largest share of wrong levels among answers that no human reads
+        certainty: how sure to be of that
+    """
+    tables = split_logits(item, logits)
+    return {
+        trait.name: fit_decision(tables[trait.name], human[:, column], risk=risk, certainty=certainty)
+        for column, trait in enumerate(item.traits)
+    }
 
 
 def trait_metrics(

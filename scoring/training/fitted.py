@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from scoring.calibration import fit_decision
 from scoring.training.adapted import AdaptedNetwork
 from scoring.training.baselines import FullNetwork, HeadNetwork
-from scoring.training.evaluation import decide_traits, split_logits, trait_metrics
+from scoring.training.evaluation import decide_traits, fit_decisions, trait_metrics
 from scoring.training.examples import check_answers, check_folds, data_digest, encode_folds
 from scoring.training.fitting import best_epoch, fit
 from scoring.training.folds import part
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from scoring.backbone import Backbone
     from scoring.config import Method, TrainingConfig
-    from scoring.training.examples import Examples, FoldExamples
+    from scoring.training.examples import FoldExamples
     from scoring.training.fitting import Epoch
     from scoring.training.network import ItemNetwork
     from scoring.types import Decision, ItemSpec, LabelledAnswer, TraitMetrics
@@ -86,7 +85,13 @@ def fit_item(
     warnings = check_folds(item, folds)
     data = encode_folds(item, folds, backbone=backbone, max_tokens=config.max_tokens)
     network, epochs = _fitted(item, data, backbone=backbone, config=config, progress=progress)
-    decisions = _decisions(item, network, data.validation, config=config)
+    decisions = fit_decisions(
+        item,
+        network.predict(network.inputs(data.validation.token_ids)),
+        data.validation.levels,
+        risk=config.review_risk,
+        certainty=config.review_certainty,
+    )
     decided = decide_traits(item, network.predict(network.inputs(data.test.token_ids)), decisions)
     metrics = trait_metrics(item, decided, data.test.levels)
     return FittedItem(
@@ -124,21 +129,6 @@ def _fitted(
             progress=progress or (lambda _: None),
         )
     return network, epochs
-
-
-def _decisions(
-    item: ItemSpec, network: ItemNetwork, validation: Examples, *, config: TrainingConfig
-) -> dict[str, Decision]:
-    tables = split_logits(item, network.predict(network.inputs(validation.token_ids)))
-    return {
-        trait.name: fit_decision(
-            tables[trait.name],
-            validation.levels[:, column],
-            risk=config.review_risk,
-            certainty=config.review_certainty,
-        )
-        for column, trait in enumerate(item.traits)
-    }
 
 
 def _lineage(

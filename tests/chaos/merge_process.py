@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from db import clouds, gw_runs, merges, runs
-from tests.chaos.retrain_process import after, before
+from tests.chaos.standstill import after, before
 from tests.mergetown import QUICK, merging_policy
 from tests.schoolhouse import settings_for
 from workers.merging import night as work

@@ -7,13 +7,12 @@ The moments are those between two steps of the product's own code, which knows n
 
 from __future__ import annotations
 
-import functools
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from db import retraining, runs
+from tests.chaos.standstill import after, before, stand_still
 from tests.schoolhouse import QUICK, policy, settings_for
 from workers import challenge
 from workers import retraining as work
@@ -22,35 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PERIOD = "w1"
-
-
-def stand_still(folder: Path) -> None:
-    (folder / "reached").touch()
-    time.sleep(600)
-
-
-def after(owner: Any, name: str, folder: Path) -> None:
-    """Stand still once `owner.name` has returned."""
-    step: Callable[..., object] = getattr(owner, name)
-
-    @functools.wraps(step)
-    def wrapped(*arguments: Any, **named: Any) -> object:
-        result = step(*arguments, **named)
-        stand_still(folder)
-        return result
-
-    setattr(owner, name, wrapped)
-
-
-def before(owner: Any, name: str, folder: Path) -> None:
-    """Stand still before `owner.name` begins."""
-    step: Callable[..., object] = getattr(owner, name)
-
-    def wrapped(*arguments: Any, **named: Any) -> object:
-        stand_still(folder)
-        return step(*arguments, **named)
-
-    setattr(owner, name, wrapped)
 
 
 MOMENTS: dict[str, Callable[[Path], None]] = {

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.chaos.merge_process import MOMENTS, PERIOD
+from tests.chaos.standstill import killed_at
 from tests.mergetown import QUICK, MergeTown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).resolve().parents[2]
 #: Everything of the night that is one transaction stands in it whole or not at all.
 FAULTS = {
     "merged scorer without a proposal": """
@@ -56,29 +52,11 @@ def faults(town: MergeTown) -> list[str]:
     return [name for name, query in FAULTS.items() if town.town.count(query)]
 
 
-def killed_at(moment: str, town: MergeTown, database_url: str) -> None:
-    folder = town.town.folder
-    command = [sys.executable, "-m", "tests.chaos.merge_process", str(folder), database_url, moment]
-    with (folder / "merge.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 280
-        while not (folder / "reached").exists():
-            told = (folder / "merge.log").read_text()
-            assert process.poll() is None, told
-            assert time.monotonic() < deadline, told
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("moment", list(MOMENTS))
 def test_a_killed_night_goes_on_where_it_stood(moment: str, town: MergeTown, database_url: str) -> None:
     champions = town.settle("air", "ice")
-    killed_at(moment, town, database_url)
+    killed_at(moment, "tests.chaos.merge_process", town.town.folder, database_url, timeout_s=280)
     assert faults(town) == []
     assert {name: town.aliases(name)["champion"] for name in champions} == champions
     assert town.town.count("SELECT count(*) FROM model.gw_run WHERE state = 'running'") == 1

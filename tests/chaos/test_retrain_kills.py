@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.chaos.retrain_process import IN_TRAINING, MOMENTS, PERIOD
+from tests.chaos.standstill import killed_at
 from tests.schoolhouse import School
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).resolve().parents[2]
 NUM_SCORERS = "SELECT count(*) FROM model.scorer"
 LAST = "committed, period not ended"
 
@@ -31,30 +27,11 @@ def school(tmp_path: Path, database_url: str) -> Iterator[School]:
     made.town.close()
 
 
-def killed_at(moment: str, school: School, database_url: str) -> None:
-    folder = school.town.folder
-    command = [sys.executable, "-m", "tests.chaos.retrain_process", str(folder), database_url, moment]
-    with (folder / "retrain.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 240
-        while not (folder / "reached").exists():
-            told = (folder / "retrain.log").read_text()
-            assert process.poll() is None, told
-            assert time.monotonic() < deadline, told
-            time.sleep(0.05)
-        assert process.poll() is None
-        process.send_signal(signal.SIGKILL)
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.mark.parametrize("moment", [*MOMENTS, IN_TRAINING])
 def test_a_killed_retraining_leaves_all_or_nothing(moment: str, school: School, database_url: str) -> None:
     champion = school.serve("ice")
     school.read(school.hand_in("ice", 150))
-    killed_at(moment, school, database_url)
+    killed_at(moment, "tests.chaos.retrain_process", school.town.folder, database_url, timeout_s=240)
 
     assert school.faults() == []
     assert school.town.count("SELECT count(*) FROM model.training_run") == 1

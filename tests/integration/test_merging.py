@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from db import aliases, gw_runs, registry
+from db import aliases, gw_runs, leases, registry
 from db.merges import Word
 from scoring.errors import InvalidInputError, UnknownItemError
 from tests.mergetown import QUICK, MergeTown, merging_policy
@@ -333,11 +333,11 @@ def test_a_run_under_way_keeps_others_out(town: MergeTown) -> None:
     assert held is not None
     assert town.night("n1", fusion=QUICK) is None
     with town.town.database.begin() as connection:
-        gw_runs.release(connection, held)
+        leases.release(connection, held.lease)
     night = town.night("n1", fusion=QUICK)
     assert night is not None
     assert night.period == "n0"  # what was begun is finished first
-    with town.town.database.begin() as connection, pytest.raises(gw_runs.LeaseLostError):
+    with town.town.database.begin() as connection, pytest.raises(leases.LeaseLostError):
         gw_runs.finish(connection, held)
 
 

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from db import clouds, gw_runs, merges, pins, runs
-from db.gw_runs import LeaseLostError
+from db.leases import LeaseLostError
 from scoring.artifacts import ArtifactStore
 from scoring.backbone import Backbone
 from scoring.engines.torch import pick_device, use_threads
-from scoring.errors import DatabaseUnavailableError, PermanentError
+from scoring.errors import PermanentError
 from scoring.merging.distances import GwSettings
 from workers.evaluating import plain
-from workers.housekeeping import Rounds
+from workers.holding import held, let_go
 from workers.merging.keeping import keep_proposals
 from workers.merging.neighbours import dissimilarities, measure, settings_key
 from workers.merging.planning import Plan, Planned, plan
@@ -115,7 +113,7 @@ class MergeNight:
         try:
             if claimed.num_attempts > MAX_ATTEMPTS:
                 return self._give_up(claimed, f"its processes ended {MAX_ATTEMPTS} times in the middle")
-            with self._held(claimed) as check:
+            with held(self._database, claimed.lease, lease_s=self._settings.worker.lease_s) as check:
                 return self._attempt(claimed, check, progress)
         except LeaseLostError as error:
             log.warning("merging_lost", run=claimed.gw_run_id, reason=str(error))
@@ -123,7 +121,7 @@ class MergeNight:
         except PermanentError as error:
             return self._give_up(claimed, str(error))
         except BaseException:
-            self._release(claimed)
+            let_go(self._database, claimed.lease)
             raise
 
     def _attempt(
@@ -246,41 +244,12 @@ class MergeNight:
     def _gw(self) -> GwSettings:
         return GwSettings(num_answers=self._policy.merging.num_answers, seed=self._policy.evidence.seed)
 
-    @contextmanager
-    def _held(self, claimed: GwRunClaim) -> Iterator[Callable[[], None]]:
-        """Renew the lease beside the work; gives a check that raises once it is lost."""
-        lease_s = self._settings.worker.lease_s
-        lost = threading.Event()
-
-        def renew() -> None:
-            with self._database.begin() as connection:
-                if not gw_runs.renew(connection, claimed, lease_s=lease_s):
-                    lost.set()
-
-        def check() -> None:
-            if lost.is_set():
-                raise LeaseLostError(f"GW run {claimed.gw_run_id} belongs to another process")
-
-        rounds = Rounds("merging-lease", renew, interval_s=lease_s / 4)
-        rounds.start()
-        try:
-            yield check
-        finally:
-            rounds.stop()
-
     def _give_up(self, claimed: GwRunClaim, error: str) -> Night:
         log.warning("merging_failed", run=claimed.gw_run_id, reason=error)
         with database_errors(), self._database.begin() as connection:
             gw_runs.finish(connection, claimed, error=error)
             runs.end(connection, kind=gw_runs.KIND, period=claimed.period, report={"error": error})
         return Night(claimed.gw_run_id, claimed.period, "failed", (), {}, error)
-
-    def _release(self, claimed: GwRunClaim) -> None:
-        try:
-            with database_errors(), self._database.begin() as connection:
-                gw_runs.release(connection, claimed)
-        except DatabaseUnavailableError as error:
-            log.warning("lease_left_to_end", run=claimed.gw_run_id, reason=str(error))
 
     @cached_property
     def _store(self) -> ArtifactStore:

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from db import gw_runs, merge_steps, merges, registry
+from db import leases, merge_steps, merges, registry
 from db.merge_steps import MergeError
 from db.merges import MemberRecord, ProposalRecord, Word
 from scoring.evaluation.gates import Verdict
@@ -71,7 +71,7 @@ def conclude(
     Raises:
         LeaseLostError: the run belongs to another process by now.
     """
-    gw_runs.hold(connection, claimed)
+    leases.hold(connection, claimed.lease)
     scorers = {
         one.standing.item_id: _register(connection, trial, place) for place, one in enumerate(trial.members)
     }
