@@ -33,8 +33,9 @@ class Checkup:
         fp32_kernel: the matrix product used in fp32 on the CPU
         int8_works: whether int8 computes exactly here
         int8_pays: whether it is also sooner than fp32
+        precision: that the settings ask for
         backbone: name, family, content hash, layers and width; None: not to be had
-        engines: each engine's pace
+        engines: each engine's pace in every precision that is exact here, asked for or not
         faults: what keeps this machine from working, one sentence each
     """
 
@@ -45,6 +46,7 @@ class Checkup:
     fp32_kernel: str
     int8_works: bool
     int8_pays: bool
+    precision: str
     backbone: dict[str, str | int] | None
     engines: list[EngineTrial]
     faults: list[str]
@@ -59,7 +61,7 @@ def examine(settings: Settings) -> Checkup:
     backbone, engines = None, []
     try:
         backbone = _backbone(settings)
-        engines = list(try_engines(settings))
+        engines = list(try_engines(settings, precision="int8"))
     except BackboneUnavailableError as error:
         faults.append(str(error))
     return Checkup(
@@ -70,6 +72,7 @@ def examine(settings: Settings) -> Checkup:
         fp32_kernel=kernels.fp32_kernel().__name__,
         int8_works=kernels.int8_works(),
         int8_pays=kernels.int8_pays(),
+        precision=settings.engine.precision,
         backbone=backbone,
         engines=engines,
         faults=faults,

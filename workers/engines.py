@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from scoring.artifacts import ArtifactStore
@@ -15,6 +15,7 @@ from workers.telemetry import get_logger
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from scoring.config import Precision
     from scoring.engine import Engine
     from scoring.engines.banked import BankedEngine
     from workers.settings import Settings
@@ -59,11 +60,16 @@ def build_engine(settings: Settings) -> Engine:
     return _build(settings, best.kind)
 
 
-def try_engines(settings: Settings) -> Iterator[EngineTrial]:
-    """Each engine's pace on this machine in each precision that it would use, bare of adapters."""
+def try_engines(settings: Settings, *, precision: Precision | None = None) -> Iterator[EngineTrial]:
+    """Each engine's pace on this machine, bare of adapters, in fp32 and where it would be used in int8.
+
+    Args:
+        settings: name backbone, device and threads
+        precision: instead of the settings' own; "int8" tries all that computes right here, used or not
+    """
     for kind in KINDS:
         try:
-            engine = _build(settings, kind)
+            engine = _build(settings, kind, precision=precision)
             for is_int8 in (False, True) if engine.can_int8 else (False,):
                 rate = engine.pace(is_int8=is_int8)
                 yield EngineTrial(kind, engine.title(is_int8=is_int8), round(rate, 1))
@@ -71,8 +77,10 @@ def try_engines(settings: Settings) -> Iterator[EngineTrial]:
             yield EngineTrial(kind, kind, None, str(error))
 
 
-def _build(settings: Settings, kind: str) -> BankedEngine:
+def _build(settings: Settings, kind: str, *, precision: Precision | None = None) -> BankedEngine:
     store, config = ArtifactStore(settings.artifact_url()), engine_config(settings)
+    if precision is not None:
+        config = replace(config, precision=precision)
     device = pick_device(config.device)
     if kind == "torch":
         return TorchEngine(Backbone.load(settings.backbone.name, device=device), store, config)

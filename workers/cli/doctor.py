@@ -39,8 +39,12 @@ def _show(found: Checkup) -> None:
     ]
     rows += [("machine", found.machine), ("cores", found.num_cores), ("device", found.device)]
     rows += [(f"backbone {name}", told) for name, told in (found.backbone or {}).items()]
-    int8 = "used" if found.int8_pays else "exact, but no quicker" if found.int8_works else "not exact here"
-    rows += [("fp32 product", found.fp32_kernel), ("int8", int8)]
+    quicker = "exact and quicker" if found.int8_pays else "exact, but no quicker"
+    rows += [
+        ("fp32 product", found.fp32_kernel),
+        ("int8", quicker if found.int8_works else "not exact here"),
+        ("precision asked for", found.precision),
+    ]
     print_table(("what", "found"), rows)
     say()
     trials = [(trial.name, trial.answers_per_s, trial.reason or "") for trial in found.engines]
