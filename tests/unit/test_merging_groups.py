@@ -123,6 +123,24 @@ def test_groups_taken_in_little_by_little_are_as_good_as_all_at_once(
     assert costs[0] == pytest.approx(costs[1])
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_halves_of_pairs_make_cheap_is_paid_for_in_whole_ones(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of each pair of a triangle saves one and a half extractors; whole pairs need one across."""
+    rng = np.random.default_rng(seed)
+    table = 1.0 + rng.uniform(0, 0.5, size=(9, 9))
+    for start in (0, 3, 6):
+        table[start : start + 3, start : start + 3] = rng.uniform(0.1, 0.2, size=(3, 3))
+    distances, rules = pairs_of((table + table.T) / 2), GroupRules(max_group_size=2)
+    monkeypatch.setattr(packing, "_NUM_COLUMNS", 5)
+    grouping = choose_groups(distances, share_saved=4 / 9, threshold=None, rules=rules)
+    saved, least = best_by_trying_all(distances, target=4, threshold=np.inf, rules=rules)
+    assert grouping.proven
+    assert (grouping.num_extractors_saved, saved) == (4, 4)
+    assert grouping.cost == pytest.approx(least)
+
+
 @pytest.mark.parametrize("num_items", [27, 60])
 def test_chosen_together_groups_are_no_dearer_than_step_by_step(num_items: int) -> None:
     for seed in range(3):

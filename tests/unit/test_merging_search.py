@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoring.errors import InvalidInputError
+from scoring.merging.crew import ROUNDING, Crew
 from scoring.merging.distances import GwSettings, gw_distance
+from scoring.merging.field import PairField
 from scoring.merging.search import PairDistance, SearchEffort, SearchReport, nearest_pairs
 from tests.made_clouds import blobs, cloud, textlike
 
@@ -48,6 +50,23 @@ def test_solving_all_gives_each_pairs_distance() -> None:
         assert (pair.distance, pair.lower_bound) == (direct.distance, direct.lower_bound)
         assert pair.solved
         assert pair.certified
+
+
+def test_what_the_search_prunes_by_never_exceeds_a_distance_nor_says_little() -> None:
+    """Moved, stretched and other clouds: pruning by a bound that is too high would lose pairs unseen."""
+    plain = blobs(3, num_answers=30, num_dims=3)
+    stretched = [plain * np.array([1.0, 1.0, 1.0 + step]) for step in (0.0, 0.5, 2.0, 8.0)]
+    shapes = [*stretched, *(blobs(seed, num_answers=25 + seed, num_dims=3) for seed in range(6))]
+    field = PairField(
+        [cloud(f"item{place}", points) for place, points in enumerate(shapes)],
+        settings=GwSettings(),
+        coarse_answers=20,
+    )
+    at_first = field.lower.copy()
+    field.solve(np.arange(len(field)), Crew(), cutoff=np.inf)
+    assert np.all(at_first <= field.distances + ROUNDING)
+    assert np.all(field.lower <= field.distances + ROUNDING)
+    assert np.median(at_first / field.distances) > 0.25
 
 
 def test_bounds_spare_most_of_the_work_where_clouds_differ() -> None:
