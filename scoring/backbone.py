@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from scoring.errors import BackboneUnavailableError
@@ -33,7 +34,7 @@ OFFSET_POSITION_FAMILIES = frozenset({"roberta", "xlm-roberta", "camembert", "mp
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Backbone:
-    """A frozen encoder in fp32 and evaluation mode, with its tokenizer; for one thread at a time.
+    """A frozen encoder in fp32 and evaluation mode, with its tokenizer; for one thread, but for `encode`.
 
     Attributes:
         name: as the user wrote it: a short name, a folder or a Hugging Face id
@@ -60,6 +61,7 @@ class Backbone:
     max_positions: int
     pad_id: int
     device: torch.device
+    _tokenizing: Lock = field(default_factory=Lock, repr=False)
 
     @classmethod
     def load(cls, name: str, *, device: str | torch.device = "cpu") -> Backbone:
@@ -89,10 +91,15 @@ class Backbone:
         )
 
     def encode(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
-        """Token ids of each text with its special tokens, cut to `max_tokens` [num_texts][tokens]."""
-        self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(min(max_tokens, self.max_positions))
-        return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
+        """Token ids of each text with its special tokens, cut to `max_tokens` [num_texts][tokens].
+
+        From any thread: the tokenizer's settings are its own for the time of a call.
+        """
+        with self._tokenizing:
+            self.tokenizer.no_padding()
+            self.tokenizer.enable_truncation(min(max_tokens, self.max_positions))
+            encodings = self.tokenizer.encode_batch_fast(list(texts))
+        return [encoding.ids for encoding in encodings]
 
 
 def resolve_backbone(name: str) -> Path:

@@ -172,7 +172,7 @@ class AdapterBank:
     @property
     def num_bytes(self) -> int:
         """Memory of all stacks, free slots included."""
-        return sum(stack.a.nbytes + stack.b.nbytes for stack in self._stacks.values())
+        return sum(stack.a.nbytes + stack.b.nbytes for stack in list(self._stacks.values()))
 
     def bytes_of(self, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> int:
         """What an adapter takes in its slot, where its rank is the greatest of all."""

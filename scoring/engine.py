@@ -46,6 +46,13 @@ class Engine(Protocol):
     def loaded(self) -> Iterable[ScorerKey]:
         """The scorers that can be asked for."""
 
+    def prepare(self, requests: Requests) -> Requests:
+        """Do what needs no device (tokenising), so that `score` need not; may be called from any thread.
+
+        Raises:
+            KeyError: a request names a scorer that is not loaded.
+        """
+
     def score(self, requests: Requests) -> Scores:
         """Score any mix of loaded scorers' answers; an answer's score never depends on its company.
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NewType
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -97,10 +97,12 @@ class Requests:
     Attributes:
         scorers: content address of the scorer that each answer wants [num_answers]
         texts: the answers as submitted; the engine normalises [num_answers]
+        token_ids: what the engine's `prepare` made of the texts; None until then [num_answers][tokens]
     """
 
     scorers: Sequence[ScorerKey]
     texts: Sequence[str]
+    token_ids: Sequence[tuple[int, ...]] | None = None
 
     def __post_init__(self) -> None:
         if len(self.scorers) != len(self.texts):
@@ -108,6 +110,26 @@ class Requests:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def take(self, indices: Iterable[int]) -> Requests:
+        """The requests at these indices, in this order."""
+        chosen = list(indices)
+        ids = self.token_ids
+        return Requests(
+            [self.scorers[index] for index in chosen],
+            [self.texts[index] for index in chosen],
+            None if ids is None else [ids[index] for index in chosen],
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Requests]) -> Requests:
+        """Several in a row; prepared if all of them are."""
+        ids = [part.token_ids for part in parts if part.token_ids is not None]
+        return cls(
+            [key for part in parts for key in part.scorers],
+            [text for part in parts for text in part.texts],
+            [row for rows in ids for row in rows] if len(ids) == len(parts) else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +155,17 @@ class Scores:
     def __len__(self) -> int:
         return len(self.trait)
 
+    def take(self, indices: NDArray[np.intp]) -> Scores:
+        """The rows at these indices, in this order; `answer` keeps its meaning."""
+        return Scores(
+            answer=self.answer[indices],
+            trait=[self.trait[index] for index in indices],
+            level=self.level[indices],
+            probabilities=[self.probabilities[index] for index in indices],
+            confidence=self.confidence[indices],
+            needs_review=self.needs_review[indices],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class BankState:
@@ -143,12 +176,14 @@ class BankState:
         num_bytes: memory of the bank, free slots included
         num_brought: extractors read from the store into the bank
         num_evicted: extractors that had to leave for others
+        num_overflows: calls that wanted more extractors than fit at once
     """
 
     num_resident: int
     num_bytes: int
     num_brought: int
     num_evicted: int
+    num_overflows: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from scoring.engine import Engine
-    from scoring.types import ScorerKey
+    from scoring.types import BankState, ScorerKey
 
 log = get_logger("batcher")
 
@@ -43,6 +43,15 @@ class _Errand:
     future: Future[object] = field(default_factory=Future)
 
 
+@dataclass(slots=True)
+class BatcherTally:
+    """What the engine has been asked since the start."""
+
+    num_calls: int = 0
+    num_answers: int = 0
+    busy_s: float = 0.0
+
+
 class Batcher:
     """The engine's only user."""
 
@@ -59,7 +68,8 @@ class Batcher:
         """
         self._engine = engine
         self._linger_s = linger_s
-        self._recent = RecentScores(max_recent_answers) if max_recent_answers else None
+        self.tally = BatcherTally()
+        self.recent = RecentScores(max_recent_answers) if max_recent_answers else None
         self._max_answers = max_answers
         self._jobs: queue.SimpleQueue[_ScoringJob | _Errand | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -83,6 +93,10 @@ class Batcher:
         """Engine and precision of a loaded scorer, as written beside each of its scores."""
         return self._engine.label(scorer)
 
+    def bank(self) -> BankState:
+        """How full the engine's bank is, and what came and went."""
+        return self._engine.bank()
+
     def stalled_s(self) -> float:
         """For how long the present batch has been running; 0 when idle."""
         since = self._busy_since
@@ -94,12 +108,13 @@ class Batcher:
         Raises:
             ScorefoldError: what the engine raised for these answers.
         """
-        if self._recent is None:
+        if self.recent is None:
             return self._compute(requests)
-        return self._recent.score(requests, self._compute)
+        return self.recent.score(requests, self._compute)
 
     def _compute(self, requests: Requests) -> Scores:
-        job = _ScoringJob(requests)
+        # Tokenised here, in the thread that asks, while the engine is busy with the batch before.
+        job = _ScoringJob(self._engine.prepare(requests))
         self._jobs.put(job)
         return job.future.result()
 
@@ -149,23 +164,29 @@ class Batcher:
         if len(jobs) == 1:
             job = jobs[0]
             try:
-                job.future.set_result(self._engine.score(job.requests))
+                job.future.set_result(self._ask(job.requests))
             except BaseException as error:  # noqa: BLE001 (handed to the thread that asked)
                 job.future.set_exception(error)
 
     def _score_together(self, jobs: Sequence[_ScoringJob]) -> bool:
-        merged = Requests(
-            scorers=[key for job in jobs for key in job.requests.scorers],
-            texts=[text for job in jobs for text in job.requests.texts],
-        )
+        merged = Requests.joined([job.requests for job in jobs])
         try:
-            scores = self._engine.score(merged)
+            scores = self._ask(merged)
         except Exception as error:  # noqa: BLE001 (told apart by scoring one by one)
             log.warning("batch_split", num_jobs=len(jobs), error=type(error).__name__)
             return False
         for job, part in zip(jobs, split(scores, [len(job.requests) for job in jobs]), strict=True):
             job.future.set_result(part)
         return True
+
+    def _ask(self, requests: Requests) -> Scores:
+        started = time.monotonic()
+        try:
+            return self._engine.score(requests)
+        finally:
+            self.tally.num_calls += 1
+            self.tally.num_answers += len(requests)
+            self.tally.busy_s += time.monotonic() - started
 
     def _do(self, errand: _Errand) -> None:
         try:

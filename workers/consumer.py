@@ -28,6 +28,7 @@ from workers.doors.task import take_task
 from workers.events import NIGHTLY_TASK, SCORE_TASK, SUBMIT_TASK, decode_work
 from workers.health import forget_pulse, pulse_folder
 from workers.housekeeping import Rounds, Watchdog, repair
+from workers.metrics import WorkerCollector, served
 from workers.nightly import run_nightly
 from workers.pipeline import Pipeline
 from workers.places import database_url
@@ -63,6 +64,7 @@ class Station:
     rounds: tuple[Rounds, ...]
     reader: StreamReader | None
     pulses: Path
+    collector: WorkerCollector
 
     def open(self) -> None:
         """Start the housekeeping and the stream's reader."""
@@ -143,7 +145,8 @@ def run_worker(settings: Settings, engine: Engine, *, shards: Sequence[int] | No
         without_heartbeat=True,
         quiet=True,
     )
-    worker.start()
+    with served(settings.telemetry.metrics_address, station.collector):
+        worker.start()
     return int(worker.exitcode or 0)
 
 
@@ -183,7 +186,8 @@ def _assemble(
     )
     desk = Desk(database, settings.intake)
     reader = open_reader(settings, database, desk, name=_name()) if settings.intake.read_stream else None
-    return Station(database, batcher, pipeline, gate, desk, rounds, reader, pulse_folder(settings))
+    collector = WorkerCollector(batcher, pipeline, keeper)
+    return Station(database, batcher, pipeline, gate, desk, rounds, reader, pulse_folder(settings), collector)
 
 
 def _offer_tasks(app: Celery, station: Station) -> None:

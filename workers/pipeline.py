@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING
 from db import ledger
 from scoring.errors import (
     DatabaseUnavailableError,
-    DeviceOutOfMemoryError,
     FatalError,
     PermanentError,
     TransientError,
 )
-from scoring.text import condition_code
-from scoring.types import Requests, ScorerKey
+from workers.marking import mark
 from workers.telemetry import get_logger
 from workers.turnstile import Turnstile
-from workers.writer import ScoreSheet, database_errors, patiently
+from workers.writer import database_errors, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,9 +32,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine as Database
 
     from db.ledger import Claim, LeasePolicy
-    from db.registry import Serving
-    from scoring.types import Scores
     from workers.batcher import Batcher
+    from workers.marking import Marked
     from workers.roster import Roster, RosterKeeper
 
 log = get_logger("pipeline")
@@ -45,13 +42,14 @@ log = get_logger("pipeline")
 _UNSERVED_DELAY_S = 15.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What is to be committed for one claim."""
+@dataclass(slots=True)
+class PipelineTally:
+    """Submissions since the start, by how they left this worker's hands."""
 
-    finished: list[int]
-    unserved: list[int]
-    sheet: ScoreSheet
+    num_finished: int = 0
+    num_given_back: int = 0
+    num_failed: int = 0
+    num_lost: int = 0
 
 
 class Pipeline:
@@ -74,6 +72,7 @@ class Pipeline:
         self._turnstile = Turnstile()
         self._held: dict[UUID, Claim] = {}
         self._stopping = threading.Event()
+        self.tally = PipelineTally()
 
     def process(self, ids: Sequence[int]) -> int:
         """Score what a message names and is still to do; returns how many submissions were finished.
@@ -102,6 +101,10 @@ class Pipeline:
         for token in set(tokens) - kept:
             if token in self._held:
                 log.warning("lease_lost", num_submissions=len(self._held[token]))
+
+    def num_held(self) -> int:
+        """Submissions in hand."""
+        return sum(len(claimed) for claimed in list(self._held.values()))
 
     def stop(self) -> None:
         """Take nothing new in hand; waits for Postgres end early."""
@@ -164,54 +167,11 @@ class Pipeline:
 
     def _score_and_commit(self, claimed: Claim) -> int:
         started = time.monotonic()
-        outcome = self._attempt(claimed)
+        marked = mark(claimed, self._roster(), self._batcher)
         scored = time.monotonic()
-        num_finished = self._commit(claimed, outcome)
+        num_finished = self._commit(claimed, marked)
         log.debug("settled", score_s=scored - started, commit_s=time.monotonic() - scored)
         return num_finished
-
-    def _attempt(self, claimed: Claim) -> _Outcome:
-        roster = self._roster()
-        sheet = ScoreSheet(self._batcher.engine_name)
-        finished, unserved = [], []
-        owners: list[int] = []
-        servers: list[Serving] = []
-        texts: list[str] = []
-        rows = zip(claimed.submission_ids, claimed.item_ids, claimed.texts, strict=True)
-        for submission_id, item_id, text in rows:
-            serving = roster.serving.get(item_id)
-            if not serving:
-                unserved.append(submission_id)
-                continue
-            finished.append(submission_id)
-            item = roster.items[item_id]
-            code = condition_code(text, prompt=item.prompt, language=item.language)
-            for one in serving:
-                if code is not None:
-                    sheet.add_condition(submission_id, one, item, code)
-                else:
-                    owners.append(submission_id)
-                    servers.append(one)
-                    texts.append(text)
-        if texts:
-            requests = Requests([ScorerKey(one.scorer_key) for one in servers], texts)
-            engines = [self._batcher.label(scorer) for scorer in requests.scorers]
-            for start, scores in self._score(requests):
-                sheet.add_scores(owners[start:], servers[start:], scores, engines[start:])
-        return _Outcome(finished, unserved, sheet)
-
-    def _score(self, requests: Requests, start: int = 0) -> list[tuple[int, Scores]]:
-        """Scores by part, each with the place of its first answer; parts are halved until they fit."""
-        try:
-            return [(start, self._batcher.score(requests))]
-        except DeviceOutOfMemoryError:
-            half = len(requests) // 2
-            if half == 0:
-                raise
-            log.warning("batch_halved", num_answers=len(requests))
-            parts = (slice(None, half), slice(half, None))
-            first, second = (Requests(requests.scorers[part], requests.texts[part]) for part in parts)
-            return self._score(first, start) + self._score(second, start + half)
 
     def _roster(self) -> Roster:
         # Asked anew for each claim: a process that stood still must not score by who served before.
@@ -219,25 +179,29 @@ class Pipeline:
             self._keeper.follow()
         return self._keeper.current
 
-    def _commit(self, claimed: Claim, outcome: _Outcome) -> int:
+    def _commit(self, claimed: Claim, marked: Marked) -> int:
         def step() -> int:
             with self._database.begin() as connection:
-                if outcome.unserved:
+                if marked.unserved:
                     ledger.give_back_some(
                         connection,
                         claimed,
-                        outcome.unserved,
+                        marked.unserved,
                         reason="no working scorer",
                         delay_s=_UNSERVED_DELAY_S,
                     )
-                return ledger.finish(connection, claimed.token, outcome.finished, outcome.sheet.columns)
+                return ledger.finish(connection, claimed.token, marked.finished, marked.sheet.columns)
 
         num_finished = patiently(step, give_up_after_s=60.0, stop=self._stopping.is_set)
-        if num_finished < len(outcome.finished):
-            log.warning("lease_was_lost", num_lost=len(outcome.finished) - num_finished)
+        self.tally.num_finished += num_finished
+        self.tally.num_given_back += len(marked.unserved)
+        self.tally.num_lost += len(marked.finished) - num_finished
+        if num_finished < len(marked.finished):
+            log.warning("lease_was_lost", num_lost=len(marked.finished) - num_finished)
         return num_finished
 
     def _refuse(self, claimed: Claim, reason: str, detail: str) -> None:
+        self.tally.num_failed += len(claimed)
         log.error("attempt_failed", num_submissions=len(claimed), reason=reason, detail=detail)
 
         def step() -> None:
@@ -247,6 +211,8 @@ class Pipeline:
         self._at_leisure(step)
 
     def _give_back(self, claimed: Claim, *, reason: str, delay_s: float, solo: bool) -> None:
+        self.tally.num_given_back += len(claimed)
+
         def step() -> None:
             with self._database.begin() as connection:
                 ledger.give_back(connection, claimed, reason=reason, delay_s=delay_s, solo=solo)

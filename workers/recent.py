@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scoring.text import duplicate_key
-from scoring.types import Requests, Scores
+from scoring.types import Scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from scoring.types import ScorerKey
+    from scoring.types import Requests, ScorerKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,8 @@ class RecentScores:
             if key not in known:
                 first_at.setdefault(key, index)
         if first_at:
-            places = list(first_at.values())
-            asked = Requests([requests.scorers[n] for n in places], [requests.texts[n] for n in places])
-            fresh = dict(zip(first_at, _by_answer(compute(asked), len(places)), strict=True))
+            asked = requests.take(first_at.values())
+            fresh = dict(zip(first_at, _by_answer(compute(asked), len(asked)), strict=True))
             self._keep(fresh)
             known |= fresh
         with self._lock:

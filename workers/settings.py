@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from scoring.errors import FatalError
@@ -139,6 +139,18 @@ class TelemetrySettings(_Section):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="json lines, or words for a terminal; auto asks whether there is one"
     )
+    metrics_address: str | None = Field(
+        None,
+        pattern=r"^[^\s/]+:\d{1,5}$",
+        description="host:port where a worker tells Prometheus its figures; more workers take the next ports",
+    )
+
+    @field_validator("metrics_address")
+    @classmethod
+    def _has_a_port(cls, address: str | None) -> str | None:
+        if address is not None and not 0 < int(address.rpartition(":")[2]) < 65536:
+            raise ValueError(f"{address!r}: a port is a number from 1 to 65535")
+        return address
 
 
 class HomeSettings(_Section):

@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 from psycopg.errors import InvalidSchemaName, UndefinedColumn, UndefinedTable
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
@@ -15,7 +16,7 @@ from scoring.errors import DatabaseUnavailableError, FatalError
 from workers.telemetry import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence, Set
 
     from db.registry import Serving
     from scoring.types import ConditionCode, ItemSpec, Scores
@@ -93,8 +94,16 @@ class ScoreSheet:
         served_by: Sequence[Serving],
         scores: Scores,
         engines: Sequence[str],
+        *,
+        without: Set[int] = frozenset(),
     ) -> None:
-        """Add model scores; all but `scores` are by request, `engines` naming precisions [num_answers]."""
+        """Add model scores, but none of the submissions in `without`.
+
+        All but `scores` are by request, `engines` naming precisions [num_answers].
+        """
+        if without:
+            rows = [submission_ids[owner] not in without for owner in scores.answer.tolist()]
+            scores = scores.take(np.flatnonzero(rows))
         columns = self.columns
         owners = scores.answer.tolist()
         columns.submission_id.extend(submission_ids[owner] for owner in owners)

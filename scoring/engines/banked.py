@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -19,7 +20,7 @@ from scoring.engines.budget import TokenBudget
 from scoring.engines.findings import is_admitted
 from scoring.engines.golden import GoldenRows
 from scoring.engines.roster import Roster
-from scoring.engines.rows import Reading, collapse, cut, tokenise
+from scoring.engines.rows import Reading, Rows, collapse, cut, tokenise
 from scoring.engines.samples import SAMPLE_TEXTS
 from scoring.engines.tally import tally
 from scoring.errors import DeviceOutOfMemoryError, GoldenMismatchError, IncompatibleArtifactError
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from scoring.bank import AdapterBank
     from scoring.config import EngineConfig
     from scoring.engines.roster import LoadedScorer
-    from scoring.engines.rows import Rows
     from scoring.types import BankState, Requests, ScorerKey, Scores
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,8 @@ class BankedEngine:
         """Sample sentences a second through the bare encoder, by this thread's CPU time on a CPU."""
         num_copies = 2
         reading = Reading(0, 128, "mean", is_int8)
-        rows = tokenise([(reading, text) for text in SAMPLE_TEXTS * num_copies], self._backbone)
+        token_ids = self._backbone.encode(SAMPLE_TEXTS, reading.max_tokens)
+        rows = Rows.of([(reading, ids) for ids in token_ids * num_copies])
         clock = time.thread_time if self._backbone.device.type == "cpu" else time.perf_counter
         trials = []
         for _ in range(_NUM_PACE_TRIALS):
@@ -152,13 +153,21 @@ class BankedEngine:
         """The scorers that can be asked for."""
         return list(self._roster)
 
+    def prepare(self, requests: Requests) -> Requests:
+        """Tokenise, from any thread; see `Engine.prepare`."""
+        scorers = [self._roster[key] for key in requests.scorers]
+        return replace(requests, token_ids=self._tokenised(scorers, requests.texts))
+
     def score(self, requests: Requests) -> Scores:
         """Score any mix of loaded scorers' answers; see `Engine.score`."""
+        token_ids = requests.token_ids
+        if token_ids is None:
+            token_ids = self._tokenised([self._roster[key] for key in requests.scorers], requests.texts)
         with memory_errors():
             logits = np.zeros((len(requests), 0), dtype=np.float32)
             for wave in self._roster.waves(requests.scorers):
                 scorers = [self._roster[requests.scorers[index]] for index in wave]
-                part = self._logits(scorers, [requests.texts[index] for index in wave])
+                part = self._logits(scorers, [token_ids[index] for index in wave])
                 if not logits.shape[1]:
                     logits = np.zeros((len(requests), part.shape[1]), dtype=np.float32)
                 logits[wave] = part
@@ -170,28 +179,32 @@ class BankedEngine:
                 f"scorer {newcomer.key[:12]}: reads the item's prompt too, which this engine does not do"
             )
         golden = GoldenRows.gather(newcomer, companions)
-        logits = self._logits(golden.scorers, golden.texts, in_fp32=True)
+        token_ids = self._tokenised(golden.scorers, golden.texts)
+        logits = self._logits(golden.scorers, token_ids, in_fp32=True)
         golden.check(logits, tolerance=self._config.golden_tolerance)
 
     def _replay_int8(self, newcomer: LoadedScorer, companions: Sequence[LoadedScorer]) -> None:
         golden = GoldenRows.gather(newcomer, companions)
         try:
-            logits = self._logits(golden.scorers, golden.texts)
+            logits = self._logits(golden.scorers, self._tokenised(golden.scorers, golden.texts))
             golden.check(logits, tolerance=self._config.golden_tolerance_int8)
         except GoldenMismatchError as error:
             logger.warning("%s; serving it in fp32", error, extra={"action": "int8_refused"})
             self._roster.demote(newcomer.key)
 
+    def _tokenised(self, scorers: Sequence[LoadedScorer], texts: Sequence[str]) -> list[tuple[int, ...]]:
+        limits = [scorer.reading.max_tokens for scorer in scorers]
+        return tokenise([normalise(text) for text in texts], limits, self._backbone)
+
     @torch.inference_mode()
     def _logits(
-        self, scorers: Sequence[LoadedScorer], texts: Sequence[str], *, in_fp32: bool = False
+        self, scorers: Sequence[LoadedScorer], token_ids: Sequence[tuple[int, ...]], *, in_fp32: bool = False
     ) -> NDArray[np.float32]:
         """Logits of each answer's head [num_answers, max_width], in its scorer's precision or in fp32."""
         readings = [scorer.reading for scorer in scorers]
         if in_fp32:
             readings = [reading._replace(is_int8=False) for reading in readings]
-        pairs, row_of = collapse(readings, [normalise(text) for text in texts])
-        rows = tokenise(pairs, self._backbone)
+        rows, row_of = collapse(readings, token_ids)
         device = self._backbone.device
         features = torch.empty(len(rows), self._backbone.hidden_size, device=device)
         with self._budget.measured(int(rows.lengths.sum())) as max_tokens:

@@ -39,7 +39,7 @@ class Residency:
         self._read = read
         self._slots: OrderedDict[ExtractorKey, int] = OrderedDict()
         self._num_bytes: dict[ExtractorKey, int] = {}
-        self._num_brought = self._num_evicted = 0
+        self._num_brought = self._num_evicted = self._num_overflows = 0
         self._warned_at = float("-inf")
 
     def __contains__(self, key: object) -> bool:
@@ -51,7 +51,13 @@ class Residency:
 
     def state(self) -> BankState:
         """How full the bank is, and what came and went."""
-        return BankState(len(self._slots), self._bank.num_bytes, self._num_brought, self._num_evicted)
+        return BankState(
+            num_resident=len(self._slots),
+            num_bytes=self._bank.num_bytes,
+            num_brought=self._num_brought,
+            num_evicted=self._num_evicted,
+            num_overflows=self._num_overflows,
+        )
 
     def bring(self, key: ExtractorKey, *, keep: frozenset[ExtractorKey] = frozenset()) -> list[ExtractorKey]:
         """Make sure that an extractor is in the bank; returns those that had to leave for it.
@@ -107,6 +113,7 @@ class Residency:
             waves[-1].add(key)
             num_bytes += own
         if len(waves) > 1:
+            self._num_overflows += 1
             self._warn(len(keys), sum(self._num_bytes.get(key, 0) for key in keys), limit)
         return [frozenset(wave) for wave in waves]
 

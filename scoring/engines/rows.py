@@ -46,6 +46,17 @@ class Rows:
     lengths: NDArray[np.intp]
     is_int8: NDArray[np.bool_]
 
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[Reading, Sequence[int]]]) -> Rows:
+        """Rows in this order, each of a reading and its token ids."""
+        return cls(
+            token_ids=[list(ids) for _, ids in pairs],
+            slots=np.array([reading.slot for reading, _ in pairs], dtype=np.intp),
+            is_cls=np.array([reading.pooling == "cls" for reading, _ in pairs], dtype=np.bool_),
+            lengths=np.array([len(ids) for _, ids in pairs], dtype=np.intp),
+            is_int8=np.array([reading.is_int8 for reading, _ in pairs], dtype=np.bool_),
+        )
+
     def __len__(self) -> int:
         return len(self.token_ids)
 
@@ -57,35 +68,27 @@ class Rows:
         )
 
 
+def tokenise(texts: Sequence[str], max_tokens: Sequence[int], backbone: Backbone) -> list[tuple[int, ...]]:
+    """Token ids of each normalised text, cut to its limit; equal texts are read once [num_texts][tokens]."""
+    found: dict[tuple[int, str], tuple[int, ...]] = {}
+    for limit in sorted(set(max_tokens)):
+        own = list(dict.fromkeys(text for text, one in zip(texts, max_tokens, strict=True) if one == limit))
+        rows = zip(own, backbone.encode(own, limit), strict=True)
+        found |= {(limit, text): tuple(ids) for text, ids in rows}
+    return [found[pair] for pair in zip(max_tokens, texts, strict=True)]
+
+
 def collapse(
-    readings: Sequence[Reading], texts: Sequence[str]
-) -> tuple[list[tuple[Reading, str]], NDArray[np.intp]]:
-    """Distinct pairs of reading and text, and for each answer the index of its pair [num_answers]."""
-    index_of: dict[tuple[Reading, str], int] = {}
+    readings: Sequence[Reading], token_ids: Sequence[tuple[int, ...]]
+) -> tuple[Rows, NDArray[np.intp]]:
+    """A row for each distinct pair of reading and tokens; for each answer its row [num_answers]."""
+    index_of: dict[tuple[Reading, tuple[int, ...]], int] = {}
     row_of = np.fromiter(
-        (index_of.setdefault(pair, len(index_of)) for pair in zip(readings, texts, strict=True)),
+        (index_of.setdefault(pair, len(index_of)) for pair in zip(readings, token_ids, strict=True)),
         dtype=np.intp,
-        count=len(texts),
+        count=len(token_ids),
     )
-    return list(index_of), row_of
-
-
-def tokenise(pairs: Sequence[tuple[Reading, str]], backbone: Backbone) -> Rows:
-    """Token ids of each pair's text, cut as its reading says."""
-    token_ids: list[list[int]] = [[] for _ in pairs]
-    for max_tokens in sorted({reading.max_tokens for reading, _ in pairs}):
-        indices = [index for index, (reading, _) in enumerate(pairs) if reading.max_tokens == max_tokens]
-        for index, ids in zip(
-            indices, backbone.encode([pairs[index][1] for index in indices], max_tokens), strict=True
-        ):
-            token_ids[index] = ids
-    return Rows(
-        token_ids=token_ids,
-        slots=np.array([reading.slot for reading, _ in pairs], dtype=np.intp),
-        is_cls=np.array([reading.pooling == "cls" for reading, _ in pairs], dtype=np.bool_),
-        lengths=np.array([len(ids) for ids in token_ids], dtype=np.intp),
-        is_int8=np.array([reading.is_int8 for reading, _ in pairs], dtype=np.bool_),
-    )
+    return Rows.of(list(index_of)), row_of
 
 
 def cut(rows: Rows, max_batch_tokens: int, *, equal_lengths: bool = False) -> Iterator[NDArray[np.intp]]:

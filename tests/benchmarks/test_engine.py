@@ -158,7 +158,9 @@ def _contest(
 
 
 def _logits(engine: BankedEngine, requests: Requests) -> np.ndarray:
-    return engine._logits([engine._roster[key] for key in requests.scorers], requests.texts)
+    token_ids = engine.prepare(requests).token_ids
+    assert token_ids is not None
+    return engine._logits([engine._roster[key] for key in requests.scorers], token_ids)
 
 
 def _differences(

@@ -50,6 +50,9 @@ class PerilousEngine:
     def loaded(self) -> Iterable[ScorerKey]:
         return self._engine.loaded()
 
+    def prepare(self, requests: Requests) -> Requests:
+        return self._engine.prepare(requests)
+
     def score(self, requests: Requests) -> Scores:
         # Counted before: what a kill interrupts is work done in vain as well.
         os.write(self._tally, f"{len(requests)}\n".encode())

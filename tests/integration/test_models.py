@@ -34,7 +34,7 @@ from scoring.errors import (
 )
 from scoring.training.finetuning import train_item
 from scoring.training.golden import GOLDEN_TEXTS
-from scoring.types import ItemId, ItemSpec, LabelledAnswer, ScorerKey, Trait
+from scoring.types import ItemId, ItemSpec, LabelledAnswer, Requests, ScorerKey, Trait
 from tests.deployment import ITEMS, Deployment
 from tests.unit.tiny_encoders import WORDS, write_encoder
 from workers import models
@@ -142,7 +142,7 @@ def by_engine(backbone: Backbone, store: ArtifactStore, key: str, texts: list[st
     engine = TorchEngine(backbone, store, EngineConfig())
     engine.load(ScorerKey(key))
     scorers = [engine._roster[ScorerKey(key)]] * len(texts)
-    return engine._logits(scorers, texts)
+    return engine._logits(scorers, engine.prepare(Requests([ScorerKey(key)] * len(texts), texts)).token_ids)
 
 
 @pytest.mark.parametrize("item_id", ["four", "many"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,11 +64,18 @@ class Engine:
         self.entered = threading.Event()
         self.calls: list[list[str]] = []
         self.threads: set[int] = set()
+        self.preparing: list[int] = []
+
+    def prepare(self, requests: Requests) -> Requests:
+        """As many tokens as letters."""
+        self.preparing.append(threading.get_ident())
+        return replace(requests, token_ids=[(0,) * len(text) for text in requests.texts])
 
     def score(self, requests: Requests) -> Scores:
         """Score, or raise what the engine raises for a damaged scorer."""
         self.threads.add(threading.get_ident())
         self.calls.append(list(requests.texts))
+        assert [len(ids) for ids in requests.token_ids or ()] == [len(text) for text in requests.texts]
         self.entered.set()
         assert self.gate.wait(10)
         if "bad" in requests.texts:
@@ -254,6 +262,29 @@ def test_a_large_job_does_not_wait(engine):
     batcher.start()
     assert len(batcher.score(ask(*["a"] * 64))) > 0
     batcher.stop()
+
+
+def test_each_job_is_prepared_in_the_thread_that_asks_while_the_engine_is_busy(batcher, engine):
+    engine.gate.clear()
+    with ThreadPoolExecutor(3) as threads:
+        asked = [threads.submit(batcher.score, ask("first"))]
+        assert engine.entered.wait(10)
+        asked += [threads.submit(batcher.score, ask(text)) for text in ("second", "third")]
+        eventually(lambda: len(engine.preparing) == 3)
+        assert engine.calls == [["first"]]
+        engine.gate.set()
+        assert [len(one.result(10)) for one in asked] == [1, 1, 1]
+    assert len(engine.threads) == 1
+    assert engine.threads.isdisjoint(engine.preparing)
+
+
+def test_what_the_engine_did_is_counted(batcher, engine):
+    batcher.score(ask("a", "bb"))
+    with pytest.raises(CorruptArtifactError):
+        batcher.score(ask("bad"))
+    assert (batcher.tally.num_calls, batcher.tally.num_answers) == (2, 3)
+    assert batcher.tally.busy_s > 0
+    assert engine.calls == [["a", "bb"], ["bad"]]
 
 
 def test_an_answer_that_was_just_scored_does_not_reach_the_engine_again(engine):

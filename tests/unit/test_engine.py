@@ -1,4 +1,5 @@
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -106,7 +107,8 @@ def mixed(world, texts=TEXTS):
 
 
 def logits_of(engine, requests):
-    return engine._logits([engine._roster[key] for key in requests.scorers], requests.texts)
+    scorers = [engine._roster[key] for key in requests.scorers]
+    return engine._logits(scorers, engine.prepare(requests).token_ids)
 
 
 def assert_oracle(world, engine, *, atol=1e-4):
@@ -352,8 +354,36 @@ def test_batches_hold_every_row_once_within_the_budget(shapes, budget):
         assert len(set(is_int8[batch])) == 1
 
 
+def test_prepared_requests_give_what_plain_ones_give_whatever_becomes_of_them(world, engine):
+    _, requests = mixed(world)
+    prepared = engine.prepare(requests)
+    assert prepared.token_ids is not None
+    plain = engine.score(requests)
+    for asked in (
+        prepared,
+        Requests.joined([prepared.take(range(5)), prepared.take(range(5, len(prepared)))]),
+        Requests.joined([prepared.take(range(5)), requests.take(range(5, len(requests)))]),
+    ):
+        assert engine.score(asked).level.tolist() == plain.level.tolist()
+        np.testing.assert_allclose(engine.score(asked).confidence, plain.confidence, atol=1e-5)
+
+
+def test_threads_that_prepare_at_once_do_not_cut_each_others_texts(world, engine):
+    text = " ".join(["ice melts"] * 40)
+    limits = {key: engine._roster[key].reading.max_tokens for key in world.keys.values()}
+    assert len(set(limits.values())) > 1
+
+    def lengths(key):
+        return {len(ids) for _ in range(40) for ids in engine.prepare(Requests([key], [text])).token_ids}
+
+    with ThreadPoolExecutor(len(limits)) as threads:
+        found = dict(zip(limits, threads.map(lengths, limits), strict=True))
+    assert found == {key: {min(limit, 80 + 2)} for key, limit in limits.items()}
+
+
 def test_collapse_keeps_readings_apart():
     one, other = Reading(1, 32, "mean"), Reading(1, 32, "cls")
-    pairs, row_of = collapse([one, other, one, one], ["ice", "ice", "ice", "no"])
-    assert pairs == [(one, "ice"), (other, "ice"), (one, "no")]
+    rows, row_of = collapse([one, other, one, one], [(5, 6), (5, 6), (5, 6), (7,)])
+    assert rows.token_ids == [[5, 6], [5, 6], [7]]
+    assert rows.is_cls.tolist() == [False, True, False]
     assert row_of.tolist() == [0, 1, 0, 2]

@@ -5,6 +5,7 @@ from scoring.artifacts import ArtifactStore
 from scoring.backbone import Backbone
 from scoring.config import EngineConfig
 from scoring.engines.torch import TorchEngine
+from scoring.types import Requests
 from tests.unit.tiny_encoders import peft_features, write_adapter, write_bare, write_scorer
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -33,7 +34,8 @@ def test_a_real_encoder_with_several_adapters_gives_what_peft_gives(tmp_path):
     for key in keys:
         engine.load(key)
     asked = [(index, text) for text in TEXTS for index in range(3)]
-    logits = engine._logits([engine._roster[keys[index]] for index, _ in asked], [text for _, text in asked])
+    requests = engine.prepare(Requests([keys[index] for index, _ in asked], [text for _, text in asked]))
+    logits = engine._logits([engine._roster[key] for key in requests.scorers], requests.token_ids)
     for index, (extractor, key) in enumerate(zip(extractors, keys, strict=True)):
         artifact = store.read_scorer(key)
         features = peft_features(store, backbone, extractor, TEXTS, "mean", 32)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from scoring.bank import AdapterBank
-from scoring.engines.rows import Reading, tokenise
+from scoring.engines.rows import Reading, Rows
 from scoring.engines.samples import SAMPLE_TEXTS
 from scoring.engines.torch.bert import BertEncoder
 from scoring.engines.torch.layouts import PackedLayout
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from scoring.backbone import Backbone
-    from scoring.engines.rows import Rows
 
 _MAX_TOKENS = 128
 
@@ -43,7 +42,8 @@ def input_ranges(backbone: Backbone) -> dict[str, Tensor]:
     encoder = BertEncoder(backbone, lay_out, record)
     with torch.inference_mode():
         for text in SAMPLE_TEXTS:
-            encoder.features(tokenise([(Reading(0, _MAX_TOKENS, "mean"), text)], backbone))
+            (ids,) = backbone.encode([text], _MAX_TOKENS)
+            encoder.features(Rows.of([(Reading(0, _MAX_TOKENS, "mean"), ids)]))
     return {site: recorder.range for site, recorder in recorders.items()}
 
 
