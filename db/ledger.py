@@ -155,14 +155,15 @@ SELECT count(*) FILTER (WHERE state = 'ready') AS num_ready,
        count(*) FILTER (WHERE state = 'quarantined') AS num_quarantined FROM back
 """
 
-# Only items that have a champion can be scored; the others wait without being dispatched.
+# Only items that have a champion can be scored; the others wait without being dispatched. What was ready first
+# goes first: what comes back again and again never keeps the rest waiting.
 _DUE = """
 WITH due AS (
     SELECT w.submission_id FROM ingest.work w
     WHERE w.state = 'ready' AND w.ready_at <= now()
       AND (w.dispatched_at IS NULL OR w.dispatched_at < now() - make_interval(secs => :stale_s))
       AND w.item_id IN (SELECT item_id FROM model.alias WHERE alias = 'champion')
-    ORDER BY w.submission_id LIMIT :max_rows FOR UPDATE SKIP LOCKED)
+    ORDER BY w.ready_at, w.submission_id LIMIT :max_rows FOR UPDATE SKIP LOCKED)
 UPDATE ingest.work w SET dispatched_at = now() FROM due WHERE w.submission_id = due.submission_id
 RETURNING w.submission_id, w.item_id
 """

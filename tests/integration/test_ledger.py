@@ -214,6 +214,21 @@ def test_only_lost_messages_are_sent_again(database: Engine, ids: list[int]) -> 
         assert [number for number, _ in ledger.take_due(connection, stale_s=60.0)] == ids[:4]
 
 
+def test_what_was_ready_first_is_sent_first_however_often_others_come_back(
+    database: Engine, ids: list[int]
+) -> None:
+    """Else many answers of an item whose scorer cannot be read would keep all later ones from being sent."""
+    sent = []
+    for _ in range(2):
+        with database.begin() as connection:
+            due = [number for number, _ in ledger.take_due(connection, stale_s=60.0, max_rows=5)]
+            claimed = ledger.claim(connection, due, worker="w", policy=POLICY)
+        with database.begin() as connection:
+            ledger.give_back(connection, claimed, reason="no working scorer", delay_s=0.0)
+        sent.append(sorted(due))
+    assert sent == [ids[:5], ids[5:]]
+
+
 def test_items_without_a_champion_wait_undispatched(database: Engine, scorer_id: int) -> None:
     with database.begin() as connection:
         registry.save_items(connection, [rows.item("item-new")])
