@@ -73,7 +73,7 @@ class SharedReader:
     def __init__(
         self, backbone: Backbone, *, num_lower: int, pooling: Pooling = "mean", max_tokens: int = 128
     ) -> None:
-        self._backbone = backbone
+        self.backbone = backbone
         self._num_lower = num_lower
         self._pooling = pooling
         self._max_tokens = max_tokens
@@ -84,12 +84,16 @@ class SharedReader:
     @property
     def hidden_size(self) -> int:
         """Width of a feature."""
-        return self._backbone.hidden_size
+        return self.backbone.hidden_size
 
     def read(self, texts: Sequence[str]) -> Inputs:
         """Normalise, tokenise and run the lower layers."""
-        ids = self._backbone.encode([normalise(text) for text in texts], self._max_tokens)
+        ids = self.encode(texts)
         return Inputs(ids, self._lower.states(ids))
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each normalised text [num_texts][tokens]."""
+        return self.backbone.encode([normalise(text) for text in texts], self._max_tokens)
 
     @torch.no_grad()
     def features(self, inputs: Inputs, updates: Mapping[str, Update]) -> NDArray[np.float32]:
@@ -157,9 +161,9 @@ class SharedReader:
             yield batch, self._upper(ids, mask, states), mask
 
     def _rectangle(self, inputs: Inputs, batch: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-        ids, mask = padded([inputs.token_ids[index] for index in batch], pad_id=self._backbone.pad_id)
+        ids, mask = padded([inputs.token_ids[index] for index in batch], pad_id=self.backbone.pad_id)
         states = pad_sequence([inputs.states[index] for index in batch], batch_first=True)
-        device = self._backbone.device
+        device = self.backbone.device
         return ids.to(device), mask.to(device), states.to(device)
 
     def _pooled(self, states: Tensor, mask: Tensor) -> Tensor:
@@ -191,7 +195,7 @@ class SharedReader:
             found = self._upper.encoder.get_submodule(f"{self._path}.{int(number) - self._num_lower}.{rest}")
         except (AttributeError, ValueError) as error:
             raise IncompatibleArtifactError(
-                f"adapter: backbone {self._backbone.name} has no linear layer {module} above layer "
+                f"adapter: backbone {self.backbone.name} has no linear layer {module} above layer "
                 f"{self._num_lower}"
             ) from error
         if not isinstance(found, nn.Linear):

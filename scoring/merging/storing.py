@@ -5,12 +5,15 @@ Knows the store's forms; knows no data and no judgement.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from scoring.artifacts import ScorerArtifact
+from scoring.engines.findings import LINEAGE_KEY
+from scoring.engines.torch.admission import try_int8
+from scoring.merging.members import levels_of
 from scoring.merging.updates import artifact_of, updates_of
 from scoring.training.golden import GOLDEN_TEXTS
 
@@ -61,11 +64,25 @@ def store_fusion(
     # As they are stored, in single precision, not as they were computed.
     golden = torch.from_numpy(reader.features(reader.read(GOLDEN_TEXTS), updates_of(extractor)))
     told = {**lineage, "merged": {"method": fusion.method, "items": [m.item.item_id for m in members]}}
-    scorers = tuple(
-        store.write_scorer(_scorer(member, key, head, decisions, golden, told))
-        for member, head, decisions in zip(members, fusion.heads, fusion.decisions, strict=True)
+    scorers = []
+    for member, head, decisions in zip(members, fusion.heads, fusion.decisions, strict=True):
+        scorer = _scorer(member, key, head, decisions, golden, told)
+        scorers.append(store.write_scorer(_tried(scorer, extractor, member, reader)))
+    return StoredFusion(key, extractor, store.num_bytes(key), tuple(scorers))
+
+
+def _tried(
+    scorer: ScorerArtifact, extractor: ExtractorArtifact, member: Member, reader: SharedReader
+) -> ScorerArtifact:
+    """With what its validation answers say of int8, as for any trained scorer."""
+    finding = try_int8(
+        scorer,
+        extractor,
+        backbone=reader.backbone,
+        token_ids=reader.encode([one.text for one in member.validation]),
+        levels=levels_of(member.item, member.validation),
     )
-    return StoredFusion(key, extractor, store.num_bytes(key), scorers)
+    return replace(scorer, lineage=scorer.lineage | {LINEAGE_KEY: finding})
 
 
 def _scorer(

@@ -11,7 +11,9 @@ import torch
 
 from scoring.calibration import REVIEW_ALL
 from scoring.config import EngineConfig
+from scoring.engines.findings import LINEAGE_KEY
 from scoring.engines.torch import TorchEngine
+from scoring.engines.torch.kernels import int8_works
 from scoring.errors import InvalidInputError
 from scoring.merging.fusing import FusionConfig, fitting_method, fuse
 from scoring.merging.joint import JointConfig, Lesson, train_jointly
@@ -136,6 +138,9 @@ def test_a_stored_group_loads_as_any_scorer_and_shares_its_extractor(group: Grou
         engine.load(key)  # golden rows and all
     scorers = [group.store.read_scorer(key) for key in stored[0].scorer_keys]
     assert {scorer.extractor for scorer in scorers} == {stored[0].extractor_key}
+    for scorer, member in zip(scorers, group.members, strict=True):
+        finding = scorer.lineage[LINEAGE_KEY]
+        assert finding["num_answers"] == len(member.validation) if int8_works() else finding is None
     texts = [one.text for one in group.members[1].validation]
     scores = engine.score(Requests([stored[0].scorer_keys[1]] * len(texts), texts))
     logits = fusion.heads[1].logits(reader.features(reader.read(texts), fusion.updates))
