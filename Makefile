@@ -1,6 +1,7 @@
 # Everything that a developer or CI runs; `make help` lists it. Neither root nor Docker is needed.
 
 PYTHON ?= python3
+JOBS ?= 2
 comma := ,
 empty :=
 space := $(empty) $(empty)
@@ -40,8 +41,8 @@ $(STAMP): pyproject.toml constraints.txt | $(UV)
 demo: $(STAMP) ## score a night of made-up answers, from an empty database to a report
 	$(BIN)/scorefold demo
 
-test: $(STAMP) ## run the tests; ARGS='-m "not chaos"' leaves out those that kill processes
-	$(BIN)/pytest $(ARGS)
+test: $(STAMP) ## run the tests, two files at a time (JOBS=8: eight); ARGS='-k ledger' picks some
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .

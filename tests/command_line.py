@@ -45,6 +45,8 @@ class CommandLine:
         printing._console.cache_clear()
         self._capsys.readouterr()
         code = 0
+        # What was there before is not this command's garbage: collecting at its end is quick then.
+        gc.freeze()
         with warnings.catch_warnings():
             # A process's end closes its connections; here the process goes on.
             warnings.simplefilter("ignore", ResourceWarning)
@@ -54,4 +56,5 @@ class CommandLine:
                 code = int(stop.code or 0)
             told = self._capsys.readouterr()
             gc.collect()
+        gc.unfreeze()
         return Outcome(code, told.out, told.err)

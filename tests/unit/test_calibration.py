@@ -190,9 +190,9 @@ def test_parts_of_cross_fitting_hold_their_share_of_every_level():
 def test_cut_points_chosen_on_few_answers_do_not_buy_automation():
     """Fitted and judged on the same answers, a decision looks better than it is; cross-fitted, less so."""
     better = []
-    for seed in range(40):
+    for seed in range(12):
         logits, human = noisy(40, seed=seed)
         own = fit_decision(logits, human, risk=0.1, certainty=0.9)
         _, right = calibration.cross_fitted(logits, human)
         better.append((decide(logits, own).level == human).mean() - right.mean())
-    assert np.mean(better) > 0.005
+    assert np.mean(better) > 0.02

@@ -17,9 +17,26 @@ from tests.made_clouds import blobs, cloud, moved, textlike
 seeds = st.integers(0, 2**32 - 1)
 
 
-@given(seeds, st.integers(4, 24), st.integers(1, 6), st.integers(0, 2))
-@settings(deadline=None, max_examples=2000)
+copies = given(seeds, st.integers(4, 24), st.integers(1, 6), st.integers(0, 2))
+pairs = given(seeds, st.integers(2, 20), st.integers(2, 20), st.integers(1, 5))
+some = settings(deadline=None, max_examples=200)
+thousands = settings(deadline=None, max_examples=5000)
+
+
+@copies
+@some
 def test_a_moved_copy_is_at_distance_zero(seed: int, n: int, num_dims: int, num_duplicates: int) -> None:
+    check_moved_copy(seed, n, num_dims, num_duplicates)
+
+
+@pytest.mark.long
+@copies
+@thousands
+def test_thousands_of_moved_copies(seed: int, n: int, num_dims: int, num_duplicates: int) -> None:
+    check_moved_copy(seed, n, num_dims, num_duplicates)
+
+
+def check_moved_copy(seed: int, n: int, num_dims: int, num_duplicates: int) -> None:
     points = blobs(seed, num_answers=n, num_dims=num_dims, num_duplicates=num_duplicates)
     result = gw_distance(relate(points), relate(moved(points, seed)), GwSettings())
     assert 0 <= result.distance <= 1e-6
@@ -33,9 +50,20 @@ def test_a_large_moved_copy_is_found_from_either_start(start: str) -> None:
     assert result.distance <= 1e-6
 
 
-@given(seeds, st.integers(2, 20), st.integers(2, 20), st.integers(1, 5))
-@settings(deadline=None, max_examples=2000)
+@pairs
+@some
 def test_bounds_lie_below_a_distance_that_is_symmetric(seed: int, n: int, m: int, num_dims: int) -> None:
+    check_pair(seed, n, m, num_dims)
+
+
+@pytest.mark.long
+@pairs
+@thousands
+def test_thousands_of_pairs(seed: int, n: int, m: int, num_dims: int) -> None:
+    check_pair(seed, n, m, num_dims)
+
+
+def check_pair(seed: int, n: int, m: int, num_dims: int) -> None:
     first = relate(blobs(seed, num_answers=n, num_dims=num_dims))
     second = relate(blobs(seed + 1, num_answers=m, num_dims=num_dims))
     there, back = gw_distance(first, second, GwSettings()), gw_distance(second, first, GwSettings())
