@@ -35,14 +35,14 @@ $(UV):
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
 
 $(STAMP): pyproject.toml constraints.txt | $(UV)
-	$(UV) pip install --python $(BIN)/python --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(UV) pip install --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
 demo: $(STAMP) ## score a night of made-up answers, from an empty database to a report
 	$(BIN)/scorefold demo
 
 test: $(STAMP) ## run the tests, two files at a time (JOBS=8: eight); ARGS='-k ledger' picks some
-	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .

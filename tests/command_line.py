@@ -29,6 +29,12 @@ class CommandLine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch = monkeypatch
         self._capsys = capsys
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            # All that lives now is no command's garbage: collecting after each of them is quick then.
+            gc.unfreeze()
+            gc.collect()
+            gc.freeze()
 
     def set(self, **settings: object) -> None:
         """Set `SCOREFOLD_<name>`; None takes it away."""
@@ -45,8 +51,6 @@ class CommandLine:
         printing._console.cache_clear()
         self._capsys.readouterr()
         code = 0
-        # What was there before is not this command's garbage: collecting at its end is quick then.
-        gc.freeze()
         with warnings.catch_warnings():
             # A process's end closes its connections; here the process goes on.
             warnings.simplefilter("ignore", ResourceWarning)
@@ -56,5 +60,4 @@ class CommandLine:
                 code = int(stop.code or 0)
             told = self._capsys.readouterr()
             gc.collect()
-        gc.unfreeze()
         return Outcome(code, told.out, told.err)

@@ -102,6 +102,9 @@ class SmallDevice:
     def label(self, _scorer: str) -> str:
         return self.name
 
+    def prepare(self, requests: Requests) -> Requests:
+        return requests
+
     def score(self, requests: Requests) -> Scores:
         self.sizes.append(len(requests))
         if len(requests) > self.max_answers:
