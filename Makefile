@@ -41,7 +41,7 @@ $(STAMP): pyproject.toml constraints.txt | $(UV)
 demo: $(STAMP) ## score a night of made-up answers, from an empty database to a report
 	$(BIN)/scorefold demo
 
-test: $(STAMP) ## run the tests, two files at a time (JOBS=8: eight); ARGS='-k ledger' picks some
+test: $(STAMP) ## run the tests, two files at a time (JOBS=8: eight); ARGS='-m long' runs the long ones
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy --strict and the import contracts

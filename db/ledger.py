@@ -155,8 +155,8 @@ SELECT count(*) FILTER (WHERE state = 'ready') AS num_ready,
        count(*) FILTER (WHERE state = 'quarantined') AS num_quarantined FROM back
 """
 
-# Only items that have a champion can be scored; the others wait without being dispatched. What was ready first
-# goes first: what comes back again and again never keeps the rest waiting.
+# Only items that have a champion can be scored; the others wait without being dispatched. What was ready
+# first goes first: what comes back again and again never keeps the rest waiting.
 _DUE = """
 WITH due AS (
     SELECT w.submission_id FROM ingest.work w

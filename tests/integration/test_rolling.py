@@ -39,6 +39,7 @@ def town(tmp_path: Path, database_url: str, broker_url: str) -> Iterator[Deploym
     made.close()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_rolling_restart_under_load_over_a_migration_loses_nothing(town: Deployment) -> None:
     """Old workers score on while the schema grows; each is then stopped softly and replaced."""

@@ -68,6 +68,7 @@ def test_a_shadow_scores_every_answer_and_graders_see_the_champion_alone(town: D
     ]
 
 
+@pytest.mark.long
 def test_promotions_while_batches_are_in_hand_tear_none(town: Deployment) -> None:
     """Champion and challenger of a three-trait item change places again and again under full load."""
     (first,) = [one.scorer_id for one in _serving(town) if (one.item_id, one.role) == ("many", "champion")]

@@ -20,7 +20,7 @@ seeds = st.integers(0, 2**32 - 1)
 copies = given(seeds, st.integers(4, 24), st.integers(1, 6), st.integers(0, 2))
 pairs = given(seeds, st.integers(2, 20), st.integers(2, 20), st.integers(1, 5))
 some = settings(deadline=None, max_examples=200)
-thousands = settings(deadline=None, max_examples=5000)
+thousands = settings(deadline=None, max_examples=3000)
 
 
 @copies
