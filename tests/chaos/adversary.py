@@ -69,8 +69,8 @@ class Adversary:
         first = self._dice.sample(self._faults, len(self._faults))
         while time.monotonic() < deadline:
             fault = first.pop() if first else self._dice.choices(self._faults, self._weights)[0]
-            # Postgres may be away just now: then this fault waits for its turn.
-            with contextlib.suppress(DBAPIError, redis.RedisError):
+            # Postgres may be away just now, or the victim gone by itself: then this fault waits for its turn.
+            with contextlib.suppress(DBAPIError, redis.RedisError, ProcessLookupError):
                 fault()
             time.sleep(self._dice.uniform(0.2, 2.0))
 

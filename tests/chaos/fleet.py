@@ -99,11 +99,15 @@ class Fleet:
             return list(self.living)
 
     def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
-        """Send a signal that ends a worker; its end is no surprise then."""
+        """Send a signal that ends a worker; its end is no surprise then.
+
+        Raises:
+            ProcessLookupError: it has ended by itself.
+        """
+        # Under the lock, so that an end before the signal is not taken for one after it.
         with self._lock:
-            self._expected.add(pid)
-        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+            self._expected.add(pid)
 
     def kill_server(self, name: str, number: int) -> None:
         """Kill Redis or Postgres; the product's own supervisor starts it again."""
@@ -136,7 +140,11 @@ class Fleet:
 
     @contextlib.contextmanager
     def frozen(self, pid: int) -> Iterator[None]:
-        """A process stands still for the length of the block."""
+        """A process stands still for the length of the block.
+
+        Raises:
+            ProcessLookupError: it has ended by itself.
+        """
         os.kill(pid, signal.SIGSTOP)
         try:
             yield
