@@ -198,9 +198,11 @@ def _reconcile(fleet: Fleet, senders: Senders) -> tuple[set[str], int]:
     deadline = time.monotonic() + MAX_DRAIN_S
     sent = senders.sent
     while True:
+        # Looked at before the ledger: what leaves the stream in between is in the ledger by then.
+        standing = _standing(senders)
         with contextlib.suppress(DBAPIError), fleet.town.database.connect() as connection:
             lacking = missing(connection, sent)
-            if not (lacking and time.monotonic() < deadline and _standing(senders)):
+            if not (lacking and time.monotonic() < deadline and standing):
                 break
         time.sleep(0.5)
     # A message of the task door whose worker died goes back to its list after the visibility timeout.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,9 @@ def judge(connection: Connection, sent: Sent, tally: Path, *, never_taken: set[s
     for name in ("lost", "double", "wrong_scorer", "overwritten"):
         if figures[name]:
             verdict.wrongs.append(f"{name}: {figures[name]}")
+    if never_taken:
+        doors = Counter(sent.door[one] for one in never_taken)
+        verdict.wrongs.append(f"never taken, by door: {dict(doors)}, such as {sorted(never_taken)[:5]}")
     if quarantined != sent.crashing:
         verdict.wrongs.append(
             f"quarantined: {sorted(quarantined)[:10]} ({len(quarantined)}), crashing: {sorted(sent.crashing)}"
