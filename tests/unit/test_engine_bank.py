@@ -81,6 +81,19 @@ def test_the_least_recently_used_goes(world):
     assert engine.bank().num_brought == before + 1
 
 
+def test_what_a_call_asks_for_does_not_leave_in_it(world):
+    engine = engine_of(world, num_slots=3)
+    extractors = [world.store.read_scorer(key).extractor for key in world.alike]
+    resident = [3, 4, 5]  # the least recently used first
+    # Often enough that the order in which a set gives its members does not matter.
+    for _ in range(12):
+        newcomer = next(n for n in range(NUM_ADAPTERS) if n not in resident)
+        before = engine.bank().num_brought
+        engine.score(requests_of(world, [newcomer, resident[0]]))
+        assert engine.bank().num_brought == before + 1
+        resident = [extractors.index(extractor) for extractor in engine._roster.residency._slots]
+
+
 def test_a_working_set_larger_than_the_bank_is_told_once(world, caplog):
     engine = engine_of(world, num_slots=2)
     with caplog.at_level(logging.WARNING):
