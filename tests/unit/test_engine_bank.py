@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from scoring.config import EngineConfig
+from scoring.engines.roster import ABSENT
 from scoring.engines.torch import TorchEngine
 from scoring.errors import IncompatibleArtifactError
 from scoring.types import Requests
@@ -92,6 +93,8 @@ def test_what_a_call_asks_for_does_not_leave_in_it(world):
         engine.score(requests_of(world, [newcomer, resident[0]]))
         assert engine.bank().num_brought == before + 1
         resident = [extractors.index(extractor) for extractor in engine._roster.residency._slots]
+        absent = [n for n in range(NUM_ADAPTERS) if engine._roster[world.alike[n]].reading.slot == ABSENT]
+        assert sorted(absent + resident) == list(range(NUM_ADAPTERS))
 
 
 def test_a_working_set_larger_than_the_bank_is_told_once(world, caplog):
