@@ -324,14 +324,18 @@ def test_an_unloaded_scorer_cannot_be_asked_and_unloading_twice_is_free(world):
         engine.score(Requests([world.keys["wide"]], ["ice"]))
 
 
-def test_memory_that_cannot_be_had_is_told_apart(world):
+def on_the_cpu(_rows):
+    return torch.empty(2**60, dtype=torch.uint8)
+
+
+def on_a_gpu(_rows):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+@pytest.mark.parametrize("features", [on_the_cpu, on_a_gpu])
+def test_memory_that_cannot_be_had_is_told_apart(world, monkeypatch, features):
     engine = world.engine()
-
-    class Greedy:
-        def features(self, _rows):
-            return torch.empty(2**60, dtype=torch.uint8)
-
-    engine._encoder = Greedy()
+    monkeypatch.setattr(engine._encoder, "features", features)
     with pytest.raises(DeviceOutOfMemoryError):
         engine.score(Requests([world.keys["wide"]], ["ice"]))
 
