@@ -64,12 +64,13 @@ class Contest:
         self.ways[name] = run, num_answers
 
     def run(self, num_rounds: int) -> None:
-        for _ in range(num_rounds):
+        for number in range(1, num_rounds + 1):
             for name, (run, num_answers) in self.ways.items():
                 started = time.process_time()
                 run()
-                spent = time.process_time() - started
-                self.rates.setdefault(name, []).append(num_answers / spent)
+                rate = num_answers / (time.process_time() - started)
+                self.rates.setdefault(name, []).append(rate)
+                print(f"round {number}: {name}: {rate:.1f} answers/s", flush=True)
 
     def median(self, name: str) -> float:
         return statistics.median(self.rates[name])
