@@ -27,6 +27,9 @@ for _name in [name for name in os.environ if name.startswith("SCOREFOLD_")]:
     del os.environ[_name]
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Processes that share the cores must not each take all of them.
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 _ROOT = Path(__file__).resolve().parent.parent
 _MARKED_FOLDERS = {"integration": "integration", "chaos": "chaos", "benchmarks": "benchmark"}

@@ -313,6 +313,7 @@ ODD_BYTES = st.lists(st.sampled_from(PIECES), max_size=30).map(b"".join)
 @given(st.binary(max_size=200) | ODD_BYTES | ODD_BYTES.map(lambda rest: HEADER.encode() + b"\n" + rest))
 @example(HEADER.encode() + b"\rr1,ice,a\r")
 @example(b'"')
+@example(HEADER.encode() + b"\nr1,ice,")
 def test_whatever_the_bytes_a_file_is_refused_or_its_rows_are(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "odd"
     path.write_bytes(content)
@@ -329,7 +330,7 @@ def test_whatever_the_bytes_a_file_is_refused_or_its_rows_are(tmp_path_factory, 
             assert row.response_id
             assert row.item_id
             assert "\x00" not in row.text
-            assert row.text.encode()
+            assert row.text.encode().decode() == row.text  # no lone surrogates; a blank answer is one too
 
 
 @pytest.mark.parametrize("file_format", ["csv", "jsonl"])
