@@ -84,7 +84,7 @@ class EngineSettings(_Section):
     )
     num_threads: int = Field(1, ge=1, description="CPU threads of one worker process")
     precision: Literal["auto", "fp32"] = Field(
-        "fp32", description="auto: int8 on a CPU for items that were shown to bear it, fp32 for the rest"
+        "auto", description="auto: int8 on a CPU for items that were shown to bear it, fp32 for the rest"
     )
 
 
