@@ -67,7 +67,9 @@ def test_flow(
         "stages_with_duplicates": with_repeats["stages"],
     }
     print(json.dumps(found))
-    assert not deployment.faults()
+    faults = deployment.faults()
+    deployment.close()
+    assert not faults
 
 
 def _deployment(folder: Path, store: ArtifactStore, database_url: str, broker_url: str) -> Deployment:
