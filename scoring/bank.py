@@ -172,6 +172,7 @@ class AdapterBank:
     @property
     def num_bytes(self) -> int:
         """Memory of all stacks, free slots included."""
+        # A list, since metrics ask from another thread while stacks come.
         return sum(stack.a.nbytes + stack.b.nbytes for stack in list(self._stacks.values()))
 
     def bytes_of(self, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> int:

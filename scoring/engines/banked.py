@@ -155,14 +155,11 @@ class BankedEngine:
 
     def prepare(self, requests: Requests) -> Requests:
         """Tokenise, from any thread; see `Engine.prepare`."""
-        scorers = [self._roster[key] for key in requests.scorers]
-        return replace(requests, token_ids=self._tokenised(scorers, requests.texts))
+        return replace(requests, token_ids=self._token_ids(requests))
 
     def score(self, requests: Requests) -> Scores:
         """Score any mix of loaded scorers' answers; see `Engine.score`."""
-        token_ids = requests.token_ids
-        if token_ids is None:
-            token_ids = self._tokenised([self._roster[key] for key in requests.scorers], requests.texts)
+        token_ids = self._token_ids(requests)
         with memory_errors():
             logits = np.zeros((len(requests), 0), dtype=np.float32)
             for wave in self._roster.waves(requests.scorers):
@@ -191,6 +188,11 @@ class BankedEngine:
         except GoldenMismatchError as error:
             logger.warning("%s; serving it in fp32", error, extra={"action": "int8_refused"})
             self._roster.demote(newcomer.key)
+
+    def _token_ids(self, requests: Requests) -> Sequence[tuple[int, ...]]:
+        if requests.token_ids is not None:
+            return requests.token_ids
+        return self._tokenised([self._roster[key] for key in requests.scorers], requests.texts)
 
     def _tokenised(self, scorers: Sequence[LoadedScorer], texts: Sequence[str]) -> list[tuple[int, ...]]:
         limits = [scorer.reading.max_tokens for scorer in scorers]
