@@ -180,7 +180,7 @@ def test_precisions_mix_in_one_call_and_each_keeps_its_own(world):
         engine.load(key)
     both = logits_of(engine, Requests([admitted, plain] * 10, [text for text in texts for _ in range(2)]))
     in_int8 = logits_of(int8_engine_of(world, plain), Requests([plain] * 10, texts))
-    # The same engine kept to fp32: another may lie elsewhere in memory, which moves the last bits of a product.
+    # The same engine kept to fp32: another lies elsewhere in memory, which moves the last bits of a product.
     token_ids = engine.prepare(Requests([plain] * 10, texts)).token_ids
     in_fp32 = engine._logits([engine._roster[plain]] * 10, token_ids, in_fp32=True)
     np.testing.assert_allclose(both[::2], in_int8, atol=2e-6, rtol=0)
