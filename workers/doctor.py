@@ -54,9 +54,9 @@ class Checkup:
 
 def examine(settings: Settings) -> Checkup:
     """Look at everything; takes some seconds, because engines are timed."""
-    from scoring.engines.torch import kernels, pick_device, use_threads
+    from scoring.engines.torch import kernels, pick_device, settle_process
 
-    use_threads(settings.engine.num_threads)
+    settle_process(settings.engine.num_threads)
     faults = list(check_health(settings))
     backbone, engines = None, []
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from scoring.artifacts import ArtifactStore
 from scoring.backbone import Backbone
 from scoring.config import EngineConfig
-from scoring.engines.torch import TorchEngine, pick_device, use_threads
+from scoring.engines.torch import TorchEngine, pick_device, settle_process
 from scoring.errors import EngineUnavailableError
 from workers.telemetry import get_logger
 
@@ -49,7 +49,7 @@ def build_engine(settings: Settings) -> Engine:
         BackboneUnavailableError: the backbone's weights cannot be loaded.
         EngineUnavailableError: the engine that is asked for cannot run here.
     """
-    use_threads(settings.engine.num_threads)
+    settle_process(settings.engine.num_threads)
     kind = settings.engine.kind
     if kind != "auto":
         return _build(settings, kind)

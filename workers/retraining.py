@@ -17,7 +17,7 @@ from db import evaluations, readable, registry, retraining, runs
 from db.leases import LeaseLostError
 from scoring.artifacts import ArtifactStore
 from scoring.backbone import Backbone
-from scoring.engines.torch import pick_device, use_threads
+from scoring.engines.torch import pick_device, settle_process
 from scoring.errors import InvalidInputError, PermanentError
 from workers.challenge import Arena, Defender, challenge
 from workers.dueness import standings
@@ -170,7 +170,7 @@ class Retrainer:
 
     @cached_property
     def _arena(self) -> Arena:
-        use_threads(self._num_threads)
+        settle_process(self._num_threads)
         device = pick_device(self._settings.engine.device)
         return Arena(
             backbone=Backbone.load(self._settings.backbone.name, device=device),

@@ -164,11 +164,11 @@ def _open(workshop: Workshop) -> _Tools:
     if _tools is None:
         from scoring.artifacts import ArtifactStore
         from scoring.backbone import Backbone
-        from scoring.engines.torch import pick_device, use_threads
+        from scoring.engines.torch import pick_device, settle_process
 
         if _told is None:
             raise RuntimeError("this is no training process")
-        use_threads(workshop.num_threads)
+        settle_process(workshop.num_threads)
         backbone = Backbone.load(workshop.backbone, device=pick_device(workshop.device))
         _tools = _Tools(backbone, ArtifactStore(workshop.store_url), _told)
     return _tools

@@ -38,10 +38,10 @@ def main() -> None:
 def _engine(store: str, keys: set[ScorerKey], precision: str) -> TorchEngine:
     from scoring.artifacts import ArtifactStore
     from scoring.backbone import Backbone
-    from scoring.engines.torch import use_threads
+    from scoring.engines.torch import settle_process
     from tests.benchmarks.fleet import torch_engine
 
-    use_threads(1)
+    settle_process(1)
     backbone, chosen = Backbone.load("minilm"), sorted(keys)
     return torch_engine(ArtifactStore(store), backbone, chosen, precision=precision, max_batch_tokens=None)
 

@@ -57,10 +57,11 @@ def _resident_mb() -> float:
 
 def _main() -> None:
     import peft  # noqa: F401
-    import torch
     import transformers  # noqa: F401
 
-    torch.set_num_threads(1)
+    from scoring.engines.torch import settle_process
+
+    settle_process(1)
     way, store, *arguments = sys.argv[1:]
     before = _resident_mb()
     held = _full(arguments) if way == "full" else _engine(store, arguments, way)

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 
 from scoring.backbone import Backbone
 from scoring.config import EngineConfig
 from scoring.engines import findings
 from scoring.engines.onnx import OnnxEngine
-from scoring.engines.torch import kernels
+from scoring.engines.torch import kernels, settle_process
 from scoring.metrics import quadratic_weighted_kappa
 from scoring.types import Requests
 from tests.benchmarks import peak
@@ -83,7 +82,7 @@ class Contest:
 @pytest.mark.timeout(0)
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 def test_engine(shared_data: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    torch.set_num_threads(1)
+    settle_process(1)
     is_short = request.config.getoption("--short")
     size = Size(240, 12, 2, 60, 60) if is_short else Size()
     backbone = Backbone.load("minilm")

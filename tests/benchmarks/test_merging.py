@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 from scipy.stats import ttest_rel
 
 from scoring.backbone import Backbone
+from scoring.engines.torch import settle_process
 from scoring.evaluation.policy import read_policy
 from scoring.merging.criteria import random_criterion
 from scoring.merging.evidence import FIGURES, compare
@@ -82,7 +82,7 @@ class Drawn:
 
 @pytest.mark.timeout(0)
 def test_merging(shared_data: Path, request: pytest.FixtureRequest) -> None:
-    torch.set_num_threads(1)
+    settle_process(1)
     is_short = request.config.getoption("--short")
     chosen = [one for one in suite(shared_data) if not is_short or one[0].item_id in SHORT]
     plans = Plans(Study(KEPT, chosen, Backbone.load("minilm")))

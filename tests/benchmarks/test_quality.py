@@ -13,11 +13,11 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from scipy.stats import ttest_rel
 
 from scoring.backbone import Backbone
 from scoring.config import recipe
+from scoring.engines.torch import settle_process
 from tests.benchmarks.quality import Trials
 from tests.benchmarks.suite import SHORT, suite
 
@@ -54,7 +54,7 @@ class Cell:
 
 @pytest.mark.timeout(0)
 def test_quality(shared_data: Path, request: pytest.FixtureRequest) -> None:
-    torch.set_num_threads(1)
+    settle_process(1)
     is_short = request.config.getoption("--short")
     trials = Trials(KEPT, Backbone.load("minilm"))
     chosen = [one for one in suite(shared_data) if not is_short or one[0].item_id in SHORT]

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scoring.artifacts import ArtifactStore
 from scoring.config import LoraShape, TrainingConfig
-from scoring.engines.findings import SCHEME
+from scoring.engines.findings import LINEAGE_KEY, SCHEME
+from scoring.engines.torch.admission import try_int8
+from scoring.merging.members import levels_of
 from scoring.training.examples import data_digest
 from scoring.training.finetuning import train_item
 from scoring.types import ScorerKey
@@ -58,11 +60,11 @@ def _scorer(
     store: ArtifactStore,
     config: TrainingConfig,
 ) -> ScorerKey:
-    identity = [asdict(config), backbone.revision, data_digest(answers), SCHEME]
+    identity = [asdict(config), backbone.revision, data_digest(answers)]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     note = KEPT / "scorers" / f"{item.item_id}-{digest}.json"
     if note.exists():
-        return ScorerKey(json.loads(note.read_text())["scorer"])
+        return _with_finding(ScorerKey(json.loads(note.read_text())["scorer"]), answers, backbone, store)
     report = train_item(item, answers, backbone=backbone, store=store, config=config)
     note.parent.mkdir(parents=True, exist_ok=True)
     unfinished = note.with_suffix(".tmp")
@@ -72,3 +74,21 @@ def _scorer(
     unfinished.replace(note)
     print(f"trained {item.item_id}: QWK {', '.join(f'{one.qwk:.3f}' for one in report.metrics)}", flush=True)
     return report.scorer_key
+
+
+def _with_finding(
+    key: ScorerKey, answers: Sequence[LabelledAnswer], backbone: Backbone, store: ArtifactStore
+) -> ScorerKey:
+    """The same scorer with a finding about the present int8, where it was kept with one about another."""
+    scorer = store.read_scorer(key)
+    if (scorer.lineage[LINEAGE_KEY] or {}).get("scheme") == SCHEME:
+        return key
+    validation = [one for one in answers if one.fold == "validation"]
+    found = try_int8(
+        scorer,
+        store.read_extractor(scorer.extractor),
+        backbone=backbone,
+        token_ids=backbone.encode([one.text for one in validation], scorer.max_tokens),
+        levels=levels_of(scorer.item, validation),
+    )
+    return store.write_scorer(replace(scorer, lineage={**scorer.lineage, LINEAGE_KEY: found}))

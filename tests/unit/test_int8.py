@@ -9,11 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 
 from scoring.config import EngineConfig
 from scoring.engines import findings
-from scoring.engines.torch import TorchEngine, admission, encoders, engine, kernels
-from scoring.engines.torch.linear import DenseLinear, Int8Linear, PackedLinear
+from scoring.engines.torch import TorchEngine, admission, encoders, engine, kernels, smoothing
+from scoring.engines.torch.anatomy import layer_paths
+from scoring.engines.torch.linear import DenseLinear, InputRange, Int8Linear, PackedLinear
+from scoring.engines.torch.smoothing import GELU_FLOOR
 from scoring.types import Requests
 from tests.unit.test_engine import TEXTS, World, logits_of, mixed
 from tests.unit.tiny_encoders import make_scorer, write_scorer
@@ -48,7 +51,7 @@ def layers_and_rows(num_rows=40, width=64):
 def test_int8_is_close_to_fp32_row_by_row():
     layers, x = layers_and_rows()
     exact = DenseLinear(layers)(x)
-    error = (Int8Linear(layers, x.abs().amax(0))(x) - exact).norm(dim=1) / exact.norm(dim=1)
+    error = (Int8Linear(layers, InputRange(x.abs().amax(0)))(x) - exact).norm(dim=1) / exact.norm(dim=1)
     assert 1e-4 < error.max() < 0.02
 
 
@@ -56,16 +59,42 @@ def test_smoothing_takes_most_of_a_far_channels_error():
     layers, x = layers_and_rows()
     exact = DenseLinear(layers)(x)
     smooth, plain = (
-        (Int8Linear(layers, ranges)(x) - exact).norm()
+        (Int8Linear(layers, InputRange(ranges))(x) - exact).norm()
         for ranges in (x.abs().amax(0), torch.cat([layer.weight for layer in layers]).abs().amax(0))
     )
     assert smooth < 0.6 * plain
 
 
-@pytest.mark.parametrize("kind", ["int8", "packed"])
+def test_a_floor_takes_error_from_what_leaves_gelu():
+    layers, x = layers_and_rows()
+    x = functional.gelu(x)
+    exact = DenseLinear(layers)(x)
+    lifted, centred = (
+        (Int8Linear(layers, InputRange(x.abs().amax(0), floor))(x) - exact).norm()
+        for floor in (GELU_FLOOR, None)
+    )
+    assert lifted < 0.8 * centred
+
+
+def test_nothing_that_leaves_gelu_falls_below_its_floor():
+    least = functional.gelu(torch.linspace(-6, 6, 1_000_001)).min()
+    assert GELU_FLOOR <= least < GELU_FLOOR + 1e-3
+
+
+def test_only_inputs_that_left_gelu_have_a_floor(world):
+    ranges = smoothing.input_ranges(world.backbone)
+    floors = {site for site, one in ranges.items() if one.floor is not None}
+    assert floors == {paths.narrow for paths in layer_paths(world.backbone)}
+
+
+@pytest.mark.parametrize("kind", ["int8", "int8 with a floor", "packed"])
 def test_a_row_is_the_same_bit_for_bit_in_any_company(kind):
     layers, x = layers_and_rows()
-    linear = Int8Linear(layers, x.abs().amax(0)) if kind == "int8" else PackedLinear(layers)
+    if kind == "packed":
+        linear = PackedLinear(layers)
+    else:
+        floor = float(x.min()) if "floor" in kind else None
+        linear = Int8Linear(layers, InputRange(x.abs().amax(0), floor))
     whole = linear(x)
     for start, end in ((0, 1), (3, 4), (5, 12), (7, 40), (39, 40)):
         assert torch.equal(linear(x[start:end].clone()), whole[start:end])
@@ -73,7 +102,7 @@ def test_a_row_is_the_same_bit_for_bit_in_any_company(kind):
 
 def test_a_row_of_zeros_gives_the_bias():
     layers, x = layers_and_rows()
-    out = Int8Linear(layers, x.abs().amax(0))(torch.zeros(2, 64))
+    out = Int8Linear(layers, InputRange(x.abs().amax(0)))(torch.zeros(2, 64))
     torch.testing.assert_close(out, torch.cat([layer.bias for layer in layers]).expand(2, -1))
 
 

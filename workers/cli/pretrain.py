@@ -45,7 +45,7 @@ def pretrain(
     goes on after its last whole epoch when the same command is given again.
     """
     from scoring.backbone import Backbone
-    from scoring.engines.torch import pick_device, use_threads
+    from scoring.engines.torch import pick_device, settle_process
     from scoring.training.pretraining import pretrain as pretrain_backbone
     from workers.pretraining import read_texts
     from workers.settings import load_settings
@@ -60,7 +60,7 @@ def pretrain(
         held_out_share=held_out,
         seed=seed,
     )
-    use_threads(threads)
+    settle_process(threads)
     base = Backbone.load(backbone or settings.backbone.name, device=pick_device(settings.engine.device))
     with progress_bar(unit="epochs") as bar:
         line = bar.add_task("pre-training", total=epochs)

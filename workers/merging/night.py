@@ -16,7 +16,7 @@ from db import clouds, gw_runs, merges, pins, runs
 from db.leases import LeaseLostError
 from scoring.artifacts import ArtifactStore
 from scoring.backbone import Backbone
-from scoring.engines.torch import pick_device, use_threads
+from scoring.engines.torch import pick_device, settle_process
 from scoring.errors import PermanentError
 from scoring.merging.distances import GwSettings
 from workers.evaluating import plain
@@ -257,7 +257,7 @@ class MergeNight:
 
     @cached_property
     def _readers(self) -> Readers:
-        use_threads(self._num_threads)
+        settle_process(self._num_threads)
         device = pick_device(self._settings.engine.device)
         return Readers(Backbone.load(self._settings.backbone.name, device=device))
 

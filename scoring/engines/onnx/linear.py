@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scoring.engines.torch.linear import ZERO_POINT, quantise
+from scoring.engines.torch.linear import quantise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from scoring.engines.onnx.graph import Graph
+    from scoring.engines.torch.linear import InputRange
 
 #: From a site's name, the name of its input and its weight [out, in] to the name of W x.
 MakeProduct = Callable[["Graph", str, str, "Tensor"], str]
@@ -29,28 +30,32 @@ def dense(graph: Graph, _site: str, x: str, weight: Tensor) -> str:
     return graph.add("MatMul", x, graph.weight(weight.t()))
 
 
-def quantised(ranges: Mapping[str, Tensor]) -> MakeProduct:
+def quantised(ranges: Mapping[str, InputRange]) -> MakeProduct:
     """W x in int8, given how far each site's inputs swing."""
 
     def product(graph: Graph, site: str, x: str, weight: Tensor) -> str:
-        integers, scale, unsmooth = quantise(weight, ranges[site])
+        found = quantise(weight, ranges[site])
         constant = graph.constant
-        y = graph.add("Mul", x, graph.weight(unsmooth))
+        y = graph.add("Mul", x, graph.weight(found.unsmooth))
         last = constant(np.array([-1], dtype=np.int64))
-        furthest = graph.add("ReduceMax", graph.add("Abs", y), last, keepdims=1)
-        step = graph.add(
-            "Mul", graph.add("Max", furthest, constant(np.float32(1e-9))), constant(np.float32(1 / 127))
-        )
-        shifted = graph.add("Add", graph.add("Div", y, step), constant(np.float32(ZERO_POINT + 0.5)))
+        if found.lift is None:
+            furthest = graph.add("ReduceMax", graph.add("Abs", y), last, keepdims=1)
+        else:
+            y = graph.add("Add", y, graph.weight(found.lift))
+            furthest = graph.add("ReduceMax", y, last, keepdims=1)
+        furthest = graph.add("Max", furthest, constant(np.float32(1e-9)))
+        step = graph.add("Mul", furthest, constant(np.float32(1 / found.num_steps)))
+        shifted = graph.add("Add", graph.add("Div", y, step), constant(np.float32(found.zero_point + 0.5)))
         unsigned = graph.add("Cast", shifted, to=2)  # TensorProto.UINT8; truncates
         out = graph.fused(
             "MatMulIntegerToFloat",
             unsigned,
-            graph.weight(integers.t()),
+            graph.weight(found.integers.t()),
             constant(np.float32(1)),
-            graph.weight(scale),
-            constant(np.uint8(ZERO_POINT)),
+            graph.weight(found.scale),
+            constant(np.uint8(found.zero_point)),
         )
-        return graph.add("Mul", out, step)
+        out = graph.add("Mul", out, step)
+        return out if found.lift is None else graph.add("Sub", out, graph.weight(found.shift))
 
     return product

@@ -57,8 +57,3 @@ def pick_device(device: str) -> str:
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def use_threads(num_threads: int) -> None:
-    """Set torch's CPU threads for this whole process; called once, at its start."""
-    torch.set_num_threads(num_threads)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from scoring.engines.torch.linear import DenseLinear, Int8Linear, PackedLinear
+from scoring.engines.torch.linear import DenseLinear, InputRange, Int8Linear, PackedLinear
 
 if TYPE_CHECKING:
     from scoring.engines.torch.linear import FrozenLinear
@@ -57,7 +57,7 @@ def int8_pays() -> bool:
     if not int8_works():
         return False
     layer, x = _sample()
-    int8_s, fp32_s = _seconds(x, Int8Linear([layer], x.abs().amax(0)), fp32_kernel()([layer]))
+    int8_s, fp32_s = _seconds(x, Int8Linear([layer], InputRange(x.abs().amax(0))), fp32_kernel()([layer]))
     return int8_s * _MIN_INT8_GAIN < fp32_s
 
 
@@ -70,8 +70,13 @@ def _is_exact() -> bool:
     layer.weight.data[8:] = 1.0
     layer.bias.data.zero_()
     x = torch.stack([signs, torch.ones(_NUM_IN), -signs])
-    got = Int8Linear([layer], torch.ones(_NUM_IN))(x)
-    return torch.allclose(got, x @ layer.weight.T, rtol=1e-5, atol=1e-3)
+    expected = x @ layer.weight.T
+    return all(
+        torch.allclose(
+            Int8Linear([layer], InputRange(torch.ones(_NUM_IN), floor))(x), expected, rtol=1e-5, atol=1e-3
+        )
+        for floor in (None, -1.0)
+    )
 
 
 def _sample() -> tuple[nn.Linear, torch.Tensor]:

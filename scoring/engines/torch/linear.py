@@ -5,18 +5,17 @@ Knows weights and rows; knows neither adapters nor what the rows stand for.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor, nn
-
-#: What is added to quantised activations, so that they are unsigned: oneDNN's fast kernels want them so.
-ZERO_POINT = 128
+    from torch import nn
 
 
 class FrozenLinear(Protocol):
@@ -54,38 +53,84 @@ class PackedLinear:
         return out
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class InputRange:
+    """How far the inputs of a linear layer swing.
+
+    Attributes:
+        greatest: greatest absolute value of each channel on sample texts [in]
+        floor: a value that no input of any channel can fall below; None where there is none
+    """
+
+    greatest: Tensor
+    floor: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuantisedWeight:
+    """A weight in int8 and how an input is brought to eight bits for it.
+
+    Attributes:
+        integers: int8 [out, in]
+        scale: what one step of an output's integers is worth [out]
+        unsmooth: factor of each input channel [in]
+        lift: added to the input after that; None for nothing [in]
+        shift: what the lift adds to the outputs, to be taken away [out]
+        zero_point: what stands for 0 after rounding
+        num_steps: from there to the furthest value of a row
+    """
+
+    integers: Tensor
+    scale: Tensor
+    unsmooth: Tensor
+    lift: Tensor | None
+    shift: Tensor
+    zero_point: int
+    num_steps: int
+
+
 class Int8Linear:
-    """int8 weights per output channel, int8 activations per row; CPU only.
+    """int8 weights per output channel, 8-bit activations per row; CPU only.
 
     y = s_x s_w (q_x q_w) + b, where q_x = round(x / (m s_x)), s_x = max|x / m| / 127 of each row by itself,
     and m moves the spread of channels from activations into weights (SmoothQuant, Xiao et al., 2023):
-    m_j = max|x_j|^1/2 / max|w_j|^1/2. The product of integers is exact, so that a row comes out bit for bit
-    the same in any company.
+    m_j = max|x_j|^1/2 / max|w_j|^1/2. Inputs with a floor are lifted by it first, so that all 256 steps lie
+    where values can be. The product of integers is exact, so that a row comes out bit for bit the same in any
+    company.
     """
 
-    def __init__(self, layers: Sequence[nn.Linear], input_range: Tensor) -> None:
+    def __init__(self, layers: Sequence[nn.Linear], input_range: InputRange) -> None:
         """Quantise the weights.
 
         Args:
             layers: as for the others
-            input_range: greatest absolute value of each input channel on sample texts [in]
+            input_range: of the layers' common input
         """
-        weight, self._bias = stacked(layers)
-        quantised, self._scale, self._unsmooth = quantise(weight, input_range)
+        weight, bias = stacked(layers)
+        found = quantise(weight, input_range)
+        self._scale, self._unsmooth, self._lift = found.scale, found.unsmooth, found.lift
+        self._zero_point, self._num_steps = found.zero_point, found.num_steps
+        self._bias = bias - found.shift
         self._no_offset = torch.zeros(len(weight), dtype=torch.int32)
-        self._packed = torch.ops.onednn.qlinear_prepack(quantised, None)
+        self._packed = torch.ops.onednn.qlinear_prepack(found.integers, None)
 
     def __call__(self, x: Tensor) -> Tensor:
         """[rows, in] -> [rows, out]."""
-        y = x * self._unsmooth
-        # Two passes for the greatest and the least are quicker than one for the absolute value and another.
-        scale = torch.maximum(y.amax(1, keepdim=True), -y.amin(1, keepdim=True)).clamp_(min=1e-9).div_(127)
-        # Truncation of what is positive rounds to the nearest when a half is added beforehand.
-        quantised = y.mul_(scale.reciprocal()).add_(ZERO_POINT + 0.5).to(torch.uint8)
+        if self._lift is None:
+            y = x * self._unsmooth
+            # Two passes, for the greatest and the least, are quicker than one for the absolute value.
+            furthest = torch.maximum(y.amax(1, keepdim=True), -y.amin(1, keepdim=True))
+        else:
+            y = torch.addcmul(self._lift, x, self._unsmooth)
+            furthest = y.amax(1, keepdim=True)
+        scale = furthest.clamp_(min=1e-9).div_(self._num_steps)
+        # Truncation of what is positive rounds to the nearest when a half is added beforehand. By way of
+        # int16, because torch turns floats into uint8 one by one, which takes five times as long.
+        quantised = y.mul_(scale.reciprocal()).add_(self._zero_point + 0.5).to(torch.int16).to(torch.uint8)
         out: Tensor = torch.ops.onednn.qlinear_pointwise(
             quantised,
             1.0,
-            ZERO_POINT,
+            self._zero_point,
             self._packed,
             self._scale,
             self._no_offset,
@@ -100,20 +145,25 @@ class Int8Linear:
         return out.mul_(scale).add_(self._bias)
 
 
-def quantise(weight: Tensor, input_range: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Integers, scales and 1 / m of `Int8Linear`.
-
-    Args:
-        weight: [out, in]
-        input_range: greatest absolute value of each input channel [in]
-
-    Returns:
-        int8 weights [out, in], scale of each output [out], factor of each input [in]
-    """
-    smooth = (input_range.clamp(min=1e-4) / weight.abs().amax(0).clamp(min=1e-4)).sqrt()
+def quantise(weight: Tensor, input_range: InputRange) -> QuantisedWeight:
+    """A weight [out, in] as `Int8Linear` holds it."""
+    smooth = (input_range.greatest.clamp(min=1e-4) / weight.abs().amax(0).clamp(min=1e-4)).sqrt()
     weight = weight * smooth
     scale = (weight.abs().amax(1) / 127).clamp(min=1e-12)
-    return torch.round(weight / scale[:, None]).to(torch.int8), scale, 1 / smooth
+    integers = torch.round(weight / scale[:, None])
+    unsmooth = 1 / smooth
+    floor = input_range.floor
+    lift = None if floor is None else -floor * unsmooth
+    return QuantisedWeight(
+        integers=integers.to(torch.int8),
+        scale=scale,
+        unsmooth=unsmooth,
+        lift=lift,
+        shift=torch.zeros_like(scale) if lift is None else (integers @ lift) * scale,
+        # oneDNN's fast kernels want unsigned activations.
+        zero_point=128 if lift is None else 0,
+        num_steps=127 if lift is None else 255,
+    )
 
 
 def stacked(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor]:

@@ -14,9 +14,10 @@ import torch
 from scoring.bank import AdapterBank
 from scoring.engines.rows import Reading, Rows
 from scoring.engines.samples import SAMPLE_TEXTS
+from scoring.engines.torch.anatomy import layer_paths
 from scoring.engines.torch.bert import BertEncoder
 from scoring.engines.torch.layouts import PackedLayout
-from scoring.engines.torch.linear import DenseLinear
+from scoring.engines.torch.linear import DenseLinear, InputRange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
 
     from scoring.backbone import Backbone
 
+#: GELU's least value is -0.16997 (Hendrycks and Gimpel, 2016); what leaves it is the input of the last site.
+GELU_FLOOR = -0.17
 _MAX_TOKENS = 128
 
 
-def input_ranges(backbone: Backbone) -> dict[str, Tensor]:
-    """Greatest absolute value of each input channel, by site [in]."""
+def input_ranges(backbone: Backbone) -> dict[str, InputRange]:
+    """How far the inputs of each site swing."""
     recorders: dict[str, _Recorder] = {}
     empty = AdapterBank({}, device=backbone.device)
 
@@ -44,7 +47,8 @@ def input_ranges(backbone: Backbone) -> dict[str, Tensor]:
         for text in SAMPLE_TEXTS:
             (ids,) = backbone.encode([text], _MAX_TOKENS)
             encoder.features(Rows.of([(Reading(0, _MAX_TOKENS, "mean"), ids)]))
-    return {site: recorder.range for site, recorder in recorders.items()}
+    floors = {paths.narrow: GELU_FLOOR for paths in layer_paths(backbone)}
+    return {site: InputRange(one.greatest, floors.get(site)) for site, one in recorders.items()}
 
 
 class _Recorder:
@@ -52,8 +56,8 @@ class _Recorder:
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         self._linear = DenseLinear(layers)
-        self.range = torch.zeros(layers[0].in_features)
+        self.greatest = torch.zeros(layers[0].in_features)
 
     def __call__(self, x: Tensor) -> Tensor:
-        self.range = torch.maximum(self.range, x.abs().amax(0))
+        self.greatest = torch.maximum(self.greatest, x.abs().amax(0))
         return self._linear(x)
