@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from scoring.artifacts import ArtifactStore
 from scoring.backbone import Backbone
+from scoring.bank import AdapterBank, Site
 from scoring.config import EngineConfig
 from scoring.engines.rows import Reading, Rows, collapse, cut
 from scoring.engines.torch import TorchEngine, encoders
 from scoring.engines.torch.bert import BertEncoder
+from scoring.engines.torch.layouts import PackedLayout
 from scoring.engines.torch.linear import DenseLinear
 from scoring.errors import DeviceOutOfMemoryError
 from scoring.types import Decision, Requests
@@ -391,3 +393,23 @@ def test_collapse_keeps_readings_apart():
     assert rows.token_ids == [[5, 6], [5, 6], [7]]
     assert rows.is_cls.tolist() == [False, True, False]
     assert row_of.tolist() == [0, 1, 0, 2]
+
+
+@pytest.mark.parametrize("length", [2, 3, 5, 7, 8, 9, 13, 20, 47])
+def test_a_rows_adapter_adds_the_same_bit_for_bit_in_any_company(length):
+    site = Site(32, dict.fromkeys("qkv", 48))
+    bank = AdapterBank({"qkv": site}, device=torch.device("cpu"))
+    slot = bank.add({path: (torch.randn(8, 32), torch.randn(48, 8)) for path in "qv"}, scale=2.0)
+    x, before = torch.randn(12 * length, 32), torch.randn(12 * length, site.num_out)
+
+    def adapted(first, last):
+        rows = Rows.of([(Reading(slot, length, "mean"), [0] * length)] * (last - first))
+        part = slice(first * length, last * length)
+        out = before[part].clone()
+        PackedLayout(rows, bank, torch.device("cpu")).adapt("qkv", x[part], out)
+        return out
+
+    whole = adapted(0, 12)
+    assert not torch.equal(whole, before)
+    for first, last in ((0, 1), (3, 4), (5, 7), (2, 11), (11, 12)):
+        assert torch.equal(adapted(first, last), whole[first * length : last * length])

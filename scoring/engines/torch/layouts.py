@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from scoring.bank import AdapterBank
     from scoring.engines.rows import Rows
 
+#: Below so many rows of a matrix some processors sum a product in another order.
+_MIN_SHARED_LENGTH = 8
 #: What an encoder adds to attention scores: length -> [1, heads, length, length].
 Bias = Callable[[int], "Tensor"]
 
@@ -50,6 +52,7 @@ class PackedLayout:
         self._is_cls = rows.is_cls.tolist()
         self._groups = [(length, len(list(group))) for length, group in groupby(lengths)]
         self._runs = _runs(lengths, rows.slots.tolist())
+        self._sizes = [run.length * run.num_rows for run in self._runs]
         flat = [token for ids in rows.token_ids for token in ids]
         self.token_ids = torch.tensor(flat, device=device)
         self.positions = torch.cat(
@@ -59,20 +62,21 @@ class PackedLayout:
     def adapt(self, site: str, x: Tensor, out: Tensor) -> None:
         """Add B A x run by run.
 
-        A run's rows stand in a batch of equal matrices: then each row's product is the same bit for bit,
-        however many rows the run has.
+        A run's rows go through A as a batch of equal matrices, through B all at once: either way each row's
+        product is the same bit for bit, however many rows the run has.
         """
         views = self._bank.views(site)
         if not views:
             return
-        for run in self._runs:
-            pair = views.get(run.slot)
-            if pair is None:
+        for run, own, target in zip(self._runs, x.split(self._sizes), out.split(self._sizes), strict=True):
+            view = views.get(run.slot)
+            if view is None:
                 continue
-            a, b = pair
-            shape = run.num_rows, run.length
-            inner = torch.bmm(x[run.start : run.end].view(*shape, -1), a.expand(run.num_rows, *a.shape))
-            out[run.start : run.end].view(*shape, -1).baddbmm_(inner, b.expand(run.num_rows, *b.shape))
+            num_blocks, rank, width = view.b.shape
+            rows = own.view(run.num_rows, run.length, -1)
+            inner = torch.bmm(rows, view.a.expand(run.num_rows, *view.a.shape)).view(-1, num_blocks, rank)
+            parts = target.view(len(target), -1, width)[:, view.blocks]
+            parts.transpose(0, 1).baddbmm_(inner.transpose(0, 1), view.b)
 
     def attend(self, qkv: Tensor, num_heads: int, bias: Bias | None) -> Tensor:
         """Attention group by group of equal length, so that no mask is needed."""
@@ -140,24 +144,20 @@ class PaddedLayout:
 
 
 class _Run(NamedTuple):
-    """Contiguous rows of one length and one adapter: first token, token after the last."""
+    """Contiguous rows of one length and one adapter; slot 0 has none."""
 
-    start: int
-    end: int
     slot: int
     length: int
     num_rows: int
 
 
 def _runs(lengths: list[int], slots: list[int]) -> list[_Run]:
-    """The runs of rows that have an adapter."""
-    runs, start = [], 0
+    """All rows as runs, in order; very short rows each by themselves."""
+    runs = []
     for (length, slot), group in groupby(zip(lengths, slots, strict=True)):
         num_rows = len(list(group))
-        end = start + length * num_rows
-        if slot:
-            runs.append(_Run(start, end, slot, length, num_rows))
-        start = end
+        whole = length >= _MIN_SHARED_LENGTH
+        runs += [_Run(slot, length, num_rows)] if whole else [_Run(slot, length, 1)] * num_rows
     return runs
 
 
