@@ -1,53 +1,109 @@
-"""Memory of one way of serving, in a process of its own: `python -m tests.benchmarks.memory WAY STORE ...`.
+"""Memory of one way of serving, in a process of its own: `python -m tests.benchmarks.memory WAY`.
 
-Prints the growth of resident memory over the imports, in megabytes, after a first batch was scored.
+What it serves with comes as JSON on standard input. Prints by how much resident memory grew over the imports
+and the tokenizer, at its peak and at the end, in megabytes, with real answers of every item scored.
 """
 
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-_TEXTS = ["the ice melts because the sun warms it"] * 8
-
-
-def memory_mb(way: str, store: Path, arguments: Sequence[str]) -> float:
-    """Run this module for one way of serving."""
-    command = [sys.executable, "-m", "tests.benchmarks.memory", way, str(store), *arguments]
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
-    return float(done.stdout.splitlines()[-1])
-
-
-def _engine(store: str, keys: Sequence[str], precision: str) -> object:
-    from scoring.artifacts import ArtifactStore
     from scoring.backbone import Backbone
-    from scoring.types import Requests, ScorerKey
-    from tests.benchmarks.fleet import torch_engine
+    from tests.benchmarks.fleet import Load
 
-    chosen = [ScorerKey(key) for key in keys]
-    engine = torch_engine(
-        ArtifactStore(store), Backbone.load("minilm"), chosen, trusting=True, precision=precision
-    )
-    engine.score(Requests(chosen, [_TEXTS[0]] * len(chosen)))
+#: Answers that are scored; more would touch more of the word embeddings, ours and others'.
+NUM_ANSWERS = 1000
+WAYS = ("torch fp32", "torch int8", "torch auto", "onnx fp32", "onnx auto", "PEFT", "full models, all held")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where things lie, and the answers with the numbers of their items."""
+
+    store: str
+    keys: list[str]
+    adapters: list[str]
+    models: list[str]
+    texts: list[str]
+    owners: list[int]
+
+    @classmethod
+    def of(cls, load: Load, **places: Any) -> Served:
+        """The first answers of a load."""
+        part = load.head(NUM_ANSWERS)
+        return cls(texts=part.texts, owners=part.owners.tolist(), **places)
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """Megabytes over the imports: at the peak, and after all answers were scored."""
+
+    peak_mb: float
+    end_mb: float
+
+
+def memory_of(way: str, served: Served) -> Growth:
+    """Run this module for one way of serving."""
+    command = [sys.executable, "-m", "tests.benchmarks.memory", way]
+    root = Path(__file__).resolve().parents[2]
+    told = json.dumps(asdict(served))
+    done = subprocess.run(command, input=told, capture_output=True, text=True, check=True, cwd=root)
+    return Growth(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def _engine(way: str, served: Served, backbone: Backbone) -> object:
+    from scoring.artifacts import ArtifactStore
+    from scoring.config import EngineConfig
+    from scoring.engines.onnx import OnnxEngine
+    from scoring.engines.torch import TorchEngine
+    from scoring.types import Requests, ScorerKey
+    from tests.benchmarks.rivals import BATCH_TOKENS
+
+    name, precision = way.split()
+    make: type[TorchEngine | OnnxEngine] = TorchEngine if name == "torch" else OnnxEngine
+    config = EngineConfig(precision=precision, max_batch_tokens=BATCH_TOKENS)  # type: ignore[arg-type]
+    engine = make(backbone, ArtifactStore(served.store), config)
+    keys = [ScorerKey(key) for key in served.keys]
+    for key in keys:
+        engine.load(key)
+    engine.score(Requests([keys[owner] for owner in served.owners], served.texts))
     return engine
 
 
-def _full(folders: Sequence[str]) -> object:
+def _peft(served: Served, backbone: Backbone) -> object:
+    from tests.benchmarks.rivals import Rivals
+
+    rivals = Rivals(backbone, [Path(path) for path in served.adapters])
+    rivals.mixed(served.texts, served.owners, in_arrival_order=False)
+    return rivals
+
+
+def _full(served: Served, backbone: Backbone) -> object:
     import torch
     from transformers import AutoModel
 
-    models = [AutoModel.from_pretrained(folder).eval() for folder in folders]
+    from tests.benchmarks.rivals import MAX_TOKENS
+
+    models = [AutoModel.from_pretrained(folder).eval() for folder in served.models]
+    rows = backbone.encode(served.texts, MAX_TOKENS)
     with torch.inference_mode():
-        for model in models:
-            model(input_ids=torch.tensor([[101, 2003, 102]]))
+        for owner, ids in zip(served.owners, rows, strict=True):
+            models[owner](input_ids=torch.tensor([ids]))
     return models
+
+
+def _serve(way: str, served: Served, backbone: Backbone) -> object:
+    others: dict[str, Callable[[Served, Backbone], object]] = {"PEFT": _peft, WAYS[-1]: _full}
+    return others[way](served, backbone) if way in others else _engine(way, served, backbone)
 
 
 def _resident_mb() -> float:
@@ -55,19 +111,23 @@ def _resident_mb() -> float:
         return int(file.read().split()[1]) * resource.getpagesize() / 1e6
 
 
-def _main() -> None:
-    import peft  # noqa: F401
-    import transformers  # noqa: F401
+def _main(arguments: Sequence[str]) -> None:
+    import onnxruntime  # noqa: F401
 
+    import tests.benchmarks.rivals  # noqa: F401
+    from scoring.backbone import Backbone
     from scoring.engines.torch import settle_process
 
     settle_process(1)
-    way, store, *arguments = sys.argv[1:]
+    served = Served(**json.load(sys.stdin))
+    backbone = Backbone.load("minilm")
+    backbone.encode(served.texts[:10], 128)
     before = _resident_mb()
-    held = _full(arguments) if way == "full" else _engine(store, arguments, way)
-    print(_resident_mb() - before)
+    held = _serve(arguments[0], served, backbone)
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    print(json.dumps({"peak_mb": peak_mb - before, "end_mb": _resident_mb() - before}))
     del held
 
 
 if __name__ == "__main__":
-    _main()
+    _main(sys.argv[1:])

@@ -43,16 +43,25 @@ def arrival_batches(num_answers: int) -> Iterator[list[int]]:
         yield list(range(start, min(start + BATCH_SIZE, num_answers)))
 
 
-class Rivals:
-    """PEFT's model with all adapters loaded, and a folder with a full model per item."""
+def write_full_models(backbone: Backbone, adapters: Sequence[Path], folder: Path) -> list[Path]:
+    """A folder with a full model for each of PEFT's adapters."""
+    paths = [folder / f"full{number}" for number in range(len(adapters))]
+    for path, adapter in zip(paths, adapters, strict=True):
+        plain = AutoModel.from_pretrained(resolve_backbone(backbone.name))
+        PeftModel.from_pretrained(plain, adapter).merge_and_unload().save_pretrained(path)
+    return paths
 
-    def __init__(self, backbone: Backbone, adapters: Sequence[Path], folder: Path) -> None:
-        """Load and write everything.
+
+class Rivals:
+    """PEFT's model with all adapters loaded, and a full model per item on disk."""
+
+    def __init__(self, backbone: Backbone, adapters: Sequence[Path], models: Sequence[Path] = ()) -> None:
+        """Load the adapters.
 
         Args:
             backbone: the shared encoder
             adapters: PEFT's folder of each adapter
-            folder: where full models are written
+            models: the full models' folders, for those who ask for them
         """
         self._backbone = backbone
         self._hidden = backbone.hidden_size
@@ -61,10 +70,7 @@ class Rivals:
         for number, path in enumerate(adapters[1:], 1):
             self._model.load_adapter(path, adapter_name=f"a{number}")
         self._model.eval()
-        self._full = [folder / f"full{number}" for number in range(len(adapters))]
-        for path, adapter in zip(self._full, adapters, strict=True):
-            plain = AutoModel.from_pretrained(resolve_backbone(backbone.name))
-            PeftModel.from_pretrained(plain, adapter).merge_and_unload().save_pretrained(path)
+        self._full = list(models)
 
     def mixed(self, texts: Sequence[str], owners: Sequence[int], *, in_arrival_order: bool) -> torch.Tensor:
         """Any adapters in one batch, by `adapter_names=`."""

@@ -25,8 +25,8 @@ from scoring.metrics import quadratic_weighted_kappa
 from scoring.types import Requests
 from tests.benchmarks import peak
 from tests.benchmarks.fleet import Load, bare_twins, make_load, many_twins, torch_engine, wide_twins
-from tests.benchmarks.memory import memory_mb
-from tests.benchmarks.rivals import BATCH_TOKENS, MAX_TOKENS, Rivals
+from tests.benchmarks.memory import WAYS, Growth, Served, memory_of
+from tests.benchmarks.rivals import BATCH_TOKENS, MAX_TOKENS, Rivals, write_full_models
 from tests.benchmarks.suite import SHORT, suite
 from tests.benchmarks.trained import trained_suite
 from tests.unit.tiny_encoders import store_folder
@@ -91,17 +91,28 @@ def test_engine(shared_data: Path, tmp_path: Path, request: pytest.FixtureReques
     load = make_load(items, size.num_answers)
     keys = [one.scorer for one in items]
     root = Path(store_folder(store)) / "extractors"
-    rivals = Rivals(backbone, [root / store.read_scorer(key).extractor for key in keys], tmp_path)
+    adapters = [root / store.read_scorer(key).extractor for key in keys]
+    models = write_full_models(backbone, adapters, tmp_path)
+    rivals = Rivals(backbone, adapters, models)
     engines = _engines(store, backbone, keys)
     contest = _contest(store, backbone, keys, load, rivals, engines, size)
     contest.run(size.num_rounds)
     differences = _differences(store, keys, load.head(size.num_slow * 5), rivals, engines)
     agreement = _agreement(items, engines)
     invariant = {name: _is_invariant(engine, load, keys, size) for name, engine in engines.items()}
-    memory = {way: memory_mb(way, Path(store_folder(store)), keys) for way in ("fp32", "auto")}
-    memory["full"] = memory_mb("full", tmp_path, [str(tmp_path / f"full{n}") for n in range(len(keys))])
+    served = Served.of(
+        load,
+        store=store_folder(store),
+        keys=[str(key) for key in keys],
+        adapters=[str(path) for path in adapters],
+        models=[str(path) for path in models],
+    )
+    ways = [way for way in WAYS if "int8" not in way or kernels.int8_works()]
+    memory = {way: memory_of(way, served) for way in ways}
     _print_table(contest, differences)
-    print({"memory_mb": memory, "batch_invariant": invariant, **agreement})
+    for way, growth in memory.items():
+        print(f"memory: {way}: {growth.peak_mb:.0f} MB at the peak, {growth.end_mb:.0f} MB at the end")
+    print({"batch_invariant": invariant, **agreement})
     shares = _shares_of_peak(backbone, load, contest)
     print(json.dumps(_summary(contest, differences, agreement, invariant, memory) | shares))
 
@@ -240,7 +251,7 @@ def _summary(
     differences: dict[str, float],
     agreement: dict[str, float],
     invariant: dict[str, bool],
-    memory: dict[str, float],
+    memory: dict[str, Growth],
 ) -> dict[str, float]:
     fastest = max(("torch fp32", "onnx fp32"), key=contest.median)
     served = max(
@@ -265,7 +276,7 @@ def _summary(
         pairs["onnx_vs_torch_int8"] = "onnx int8", "torch int8"
     return {
         **{name: round(contest.ratio(*pair), 3) for name, pair in pairs.items()},
-        "memory_vs_full_models": round(memory["auto"] / memory["full"], 3),
+        "memory_vs_full_models": round(memory["torch auto"].peak_mb / memory[WAYS[-1]].peak_mb, 3),
         **agreement,
         "batch_invariant": int(all(invariant.values())),
         "max_abs_diff_fp32": max(differences["torch fp32"], differences["onnx fp32"]),
