@@ -7,7 +7,6 @@ and the tokenizer, at its peak and at the end, in megabytes, with real answers o
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -106,9 +105,10 @@ def _serve(way: str, served: Served, backbone: Backbone) -> object:
     return others[way](served, backbone) if way in others else _engine(way, served, backbone)
 
 
-def _resident_mb() -> float:
-    with Path("/proc/self/statm").open(encoding="ascii") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 1e6
+def _resident_mb(field: str = "VmRSS") -> float:
+    """Now, or as "VmHWM" at most so far; getrusage's peak would count the process that started this one."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status[field].split()[0]) * 1024 / 1e6
 
 
 def _main(arguments: Sequence[str]) -> None:
@@ -124,8 +124,7 @@ def _main(arguments: Sequence[str]) -> None:
     backbone.encode(served.texts[:10], 128)
     before = _resident_mb()
     held = _serve(arguments[0], served, backbone)
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    print(json.dumps({"peak_mb": peak_mb - before, "end_mb": _resident_mb() - before}))
+    print(json.dumps({"peak_mb": _resident_mb("VmHWM") - before, "end_mb": _resident_mb() - before}))
     del held
 
 
