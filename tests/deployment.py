@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from db import registry
-from db.registry import ItemRecord, ScorerRecord, TraitRecord
+from db.registry import ItemRecord, TraitRecord
 from db.session import make_engine
 from scoring.artifacts import ArtifactStore
 from scoring.backbone import Backbone
 from tests.unit.tiny_encoders import WORDS, write_adapter, write_encoder, write_scorer
+from workers.records import stored_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,22 +72,15 @@ class Deployment:
         traits = tuple(TraitRecord(trait.name, trait.num_levels) for trait in artifact.item.traits)
         with self.database.begin() as connection:
             registry.save_items(connection, [ItemRecord(item_id, "Why?", "en", "", traits)])
-            scorer_id = registry.register_scorer(
-                connection,
-                ScorerRecord(
-                    item_id=item_id,
-                    scorer_key=key,
-                    extractor_key=extractor,
-                    extractor_kind="item",
-                    backbone=backbone.name,
-                    backbone_revision=backbone.revision,
-                    rank=4,
-                    alpha=8.0,
-                    target_modules=("query", "value"),
-                    num_bytes=store.num_bytes(extractor),
-                    metrics={},
-                ),
+            record = stored_record(
+                item_id,
+                key,
+                extractor,
+                store.read_extractor(extractor),
+                num_bytes=store.num_bytes(extractor),
+                metrics={},
             )
+            scorer_id = registry.register_scorer(connection, record)
             if promote:
                 registry.promote(connection, [scorer_id], actor="test", reason="test")
         return scorer_id

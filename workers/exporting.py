@@ -16,6 +16,7 @@ from scoring.engines.torch import TorchEngine
 from scoring.errors import IncompatibleArtifactError, InvalidInputError, UnknownItemError
 from scoring.types import ScorerKey
 from workers.models import check_traits
+from workers.records import stored_record
 from workers.roster import spec_of
 from workers.writer import database_errors
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine as Database
 
-    from db.registry import ItemRecord, ScorerRecord
+    from db.registry import ItemRecord
     from scoring.types import ExtractorKey
     from workers.settings import Settings
 
@@ -90,7 +91,15 @@ def import_scorer(database: Database, settings: Settings, folder: Path, *, dry_r
         return Imported(item_id, key, None)
     store = ArtifactStore(settings.artifact_url())
     extractor, key = _store(bundle, store)
-    record = _record(bundle, extractor, key, num_bytes=store.num_bytes(extractor))
+    lineage = bundle.scorer.lineage
+    record = stored_record(
+        item_id,
+        key,
+        extractor,
+        bundle.extractor,
+        num_bytes=store.num_bytes(extractor),
+        metrics={"test": lineage.get("metrics", []), "num_test": lineage.get("num_test", 0)},
+    )
     with database_errors(), database.begin() as connection:
         return Imported(item_id, key, registry.register_scorer(connection, record))
 
@@ -106,21 +115,3 @@ def _store(bundle: Bundle, store: ArtifactStore) -> tuple[ExtractorKey, ScorerKe
     extractor = store.write_extractor(bundle.extractor)
     # Another version may describe the same extractor in other words, and so under another key.
     return extractor, store.write_scorer(replace(bundle.scorer, extractor=extractor))
-
-
-def _record(bundle: Bundle, extractor: ExtractorKey, key: ScorerKey, *, num_bytes: int) -> ScorerRecord:
-    scorer, lora = bundle.scorer, bundle.extractor.lora
-    figures = {"test": scorer.lineage.get("metrics", []), "num_test": scorer.lineage.get("num_test", 0)}
-    return registry.ScorerRecord(
-        item_id=scorer.item.item_id,
-        scorer_key=key,
-        extractor_key=extractor,
-        extractor_kind=bundle.extractor.kind,
-        backbone=scorer.backbone,
-        backbone_revision=scorer.backbone_revision,
-        rank=lora.rank,
-        alpha=lora.alpha,
-        target_modules=lora.target_modules,
-        num_bytes=num_bytes,
-        metrics=figures,
-    )

@@ -5,19 +5,19 @@ Everything here belongs to one transaction of the caller, which only the holder 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from db import aliases, leases, registry, retraining
 from db.retraining import Outcome
 from scoring.evaluation.gates import Verdict
 from workers.evaluating import plain
+from workers.records import trained_record
 from workers.telemetry import get_logger
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from db.registry import ScorerRecord
     from db.retraining import RunClaim
     from scoring.evaluation.policy import Policy
     from workers.challenge import Challenger, Defender
@@ -51,7 +51,9 @@ def conclude(
     """
     leases.hold(connection, claimed.lease)
     item_id, verdict = str(challenger.training.item_id), challenger.judgement.verdict
-    scorer_id = registry.register_scorer(connection, _record(challenger, claimed.training_run_id))
+    scorer_id = registry.register_scorer(
+        connection, trained_record(challenger.training, claimed.training_run_id)
+    )
     standing = aliases.aliases_of(connection, [item_id])[item_id]
     decision = decide(verdict, policy, has_shadow="shadow" in standing)
     if scorer_id == defender.scorer_id or standing.get("champion") != defender.scorer_id:
@@ -79,25 +81,3 @@ def decide(verdict: Verdict, policy: Policy, *, has_shadow: bool) -> str:
     if verdict is Verdict.INCONCLUSIVE and not has_shadow:
         return policy.retraining.on_inconclusive
     return "registered"
-
-
-def _record(challenger: Challenger, training_run_id: int) -> ScorerRecord:
-    training = challenger.training
-    return registry.ScorerRecord(
-        item_id=training.item_id,
-        scorer_key=training.scorer_key,
-        extractor_key=training.extractor_key,
-        extractor_kind="item",
-        backbone=training.backbone,
-        backbone_revision=training.backbone_revision,
-        rank=training.rank,
-        alpha=training.alpha,
-        target_modules=training.target_modules,
-        num_bytes=training.extractor_num_bytes,
-        metrics={
-            "test": [plain(asdict(one)) for one in training.metrics],
-            "num_test": training.num_test,
-            "warnings": list(training.warnings),
-        },
-        training_run_id=training_run_id,
-    )

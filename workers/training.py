@@ -11,9 +11,9 @@ from scoring.errors import FatalError, InvalidInputError, PermanentError, Transi
 from scoring.types import BaselineReport
 from workers.courses import Courses
 from workers.earlier import identity, left_by
-from workers.evaluating import plain
 from workers.importers import answers, files
 from workers.importers.answers import LabelledRow
+from workers.records import trained_record
 from workers.roster import spec_of
 from workers.telemetry import get_logger
 from workers.trainers import TrainingJob, Workshop, default_num_processes, train_all
@@ -195,22 +195,8 @@ def _begin(database: Database, job: TrainingJob, data: TrainingData) -> int:
 
 
 def _register(database: Database, report: TrainingReport, run: int, *, wishes: Wishes) -> TrainedItem:
-    record = registry.ScorerRecord(
-        item_id=report.item_id,
-        scorer_key=report.scorer_key,
-        extractor_key=report.extractor_key,
-        extractor_kind="item",
-        backbone=report.backbone,
-        backbone_revision=report.backbone_revision,
-        rank=report.rank,
-        alpha=report.alpha,
-        target_modules=report.target_modules,
-        num_bytes=report.extractor_num_bytes,
-        metrics={"test": [plain(one) for one in report.metrics], "num_test": report.num_test},
-        training_run_id=run,
-    )
     with database_errors(), database.begin() as connection:
-        scorer_id = registry.register_scorer(connection, record)
+        scorer_id = registry.register_scorer(connection, trained_record(report, run))
         crowned = _crown(connection, report.item_id, scorer_id, wishes, reason=f"training run {run}")
     log.info("item_trained", item=report.item_id, scorer=scorer_id, champion=crowned)
     return TrainedItem(report.item_id, report, scorer_id, is_champion=crowned, error=None)

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from db import registry
-from db.registry import ItemRecord, ScorerRecord, TraitRecord
+from db.registry import ItemRecord, TraitRecord
 from db.session import make_engine
 from scoring.backbone import Backbone
 from tests.benchmarks.suite import SHORT, suite
 from tests.benchmarks.trained import trained_suite
 from tests.deployment import Deployment
 from tests.unit.tiny_encoders import store_folder
+from workers.records import stored_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,16 +91,11 @@ def _register(deployment: Deployment, store: ArtifactStore, items: Sequence[Trai
         artifact, item = store.read_scorer(one.scorer), one.item
         extractor = store.read_extractor(artifact.extractor)
         traits = tuple(TraitRecord(trait.name, trait.num_levels) for trait in item.traits)
-        record = ScorerRecord(
-            item_id=item.item_id,
-            scorer_key=one.scorer,
-            extractor_key=artifact.extractor,
-            extractor_kind="item",
-            backbone=artifact.backbone,
-            backbone_revision=artifact.backbone_revision,
-            rank=extractor.lora.rank,
-            alpha=extractor.lora.alpha,
-            target_modules=extractor.lora.target_modules,
+        record = stored_record(
+            item.item_id,
+            one.scorer,
+            artifact.extractor,
+            extractor,
             num_bytes=store.num_bytes(artifact.extractor),
             metrics={},
         )

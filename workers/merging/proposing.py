@@ -15,6 +15,7 @@ from db.merges import MemberRecord, ProposalRecord, Word
 from scoring.evaluation.gates import Verdict
 from workers.evaluating import plain
 from workers.merging.planning import margin
+from workers.records import stored_record
 from workers.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -137,24 +138,16 @@ def _register(connection: Connection, trial: Trial, place: int) -> int:
     stored = trial.stored
     if stored is None:
         return member.standing.served.own
-    extractor = stored.extractor
-    number = registry.register_scorer(
-        connection,
-        registry.ScorerRecord(
-            item_id=member.standing.item_id,
-            scorer_key=stored.scorer_keys[place],
-            extractor_key=stored.extractor_key,
-            extractor_kind="merged",
-            backbone=extractor.backbone,
-            backbone_revision=extractor.backbone_revision,
-            rank=extractor.lora.rank,
-            alpha=extractor.lora.alpha,
-            target_modules=extractor.lora.target_modules,
-            num_bytes=stored.num_bytes,
-            metrics=_metrics(trial.evidence.items[place], member),
-        ),
+    record = stored_record(
+        member.standing.item_id,
+        stored.scorer_keys[place],
+        stored.extractor_key,
+        stored.extractor,
+        num_bytes=stored.num_bytes,
+        metrics=_metrics(trial.evidence.items[place], member),
     )
-    merges.set_parents(connection, stored.extractor_key, extractor.parents)
+    number = registry.register_scorer(connection, record)
+    merges.set_parents(connection, stored.extractor_key, stored.extractor.parents)
     return number
 
 

@@ -68,7 +68,9 @@ class PackedLayout:
         views = self._bank.views(site)
         if not views:
             return
-        for run, own, target in zip(self._runs, x.split(self._sizes), out.split(self._sizes), strict=True):
+        for run, own, target in zip(
+            self._runs, torch.split(x, self._sizes), torch.split(out, self._sizes), strict=True
+        ):
             view = views.get(run.slot)
             if view is None:
                 continue
