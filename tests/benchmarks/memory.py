@@ -101,8 +101,16 @@ def _full(served: Served, backbone: Backbone) -> object:
 
 
 def _serve(way: str, served: Served, backbone: Backbone) -> object:
+    import torch
+
+    from scoring.engines.torch import settle_process
+
+    torch.set_num_threads(1)
     others: dict[str, Callable[[Served, Backbone], object]] = {"PEFT": _peft, WAYS[-1]: _full}
-    return others[way](served, backbone) if way in others else _engine(way, served, backbone)
+    if way in others:
+        return others[way](served, backbone)
+    settle_process(1)
+    return _engine(way, served, backbone)
 
 
 def _resident_mb(field: str = "VmRSS") -> float:
@@ -116,9 +124,7 @@ def _main(arguments: Sequence[str]) -> None:
 
     import tests.benchmarks.rivals  # noqa: F401
     from scoring.backbone import Backbone
-    from scoring.engines.torch import settle_process
 
-    settle_process(1)
     served = Served(**json.load(sys.stdin))
     backbone = Backbone.load("minilm")
     backbone.encode(served.texts[:10], 128)

@@ -1,10 +1,14 @@
 """How others serve many adapters, run as fairly as we can: PEFT in four ways, and a full model per item.
 
-All take the same answers and give features [num_answers, hidden]; heads are applied by the caller.
+All take the same answers and give features [num_answers, hidden]; heads are applied by the caller. They live
+in a process of their own, on one thread and otherwise as it comes, without what our engine sets for its own.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import time
+import warnings
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +16,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModel
 
-from scoring.backbone import resolve_backbone
+from scoring.backbone import Backbone, resolve_backbone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from multiprocessing.connection import Connection
     from pathlib import Path
-
-    from scoring.backbone import Backbone
 
 MAX_TOKENS = 128
 BATCH_TOKENS = 1024
@@ -118,3 +121,43 @@ class Rivals:
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
         states = model(input_ids=ids, attention_mask=mask, **names).last_hidden_state
         return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+
+
+class RivalProcess:
+    """A process that holds `Rivals`, asked by the names of their methods."""
+
+    def __init__(self, backbone: str, adapters: Sequence[Path], models: Sequence[Path]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._line, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(theirs, backbone, list(adapters), list(models)), daemon=True
+        )
+        self._process.start()
+
+    def run(self, way: str, texts: Sequence[str], owners: Sequence[int], **options: Any) -> float:
+        """Let them score; the CPU seconds that it took them."""
+        return float(self._ask(way, texts, owners, options, wants_features=False))
+
+    def features(self, way: str, texts: Sequence[str], owners: Sequence[int], **options: Any) -> torch.Tensor:
+        """Let them score; the features [num_answers, hidden]."""
+        return torch.tensor(self._ask(way, texts, owners, options, wants_features=True))
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.join()
+
+    def _ask(self, *request: Any, wants_features: bool) -> Any:
+        self._line.send((*request, wants_features))
+        return self._line.recv()
+
+
+def _serve(line: Connection, backbone: str, adapters: list[Path], models: list[Path]) -> None:
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    rivals = Rivals(Backbone.load(backbone), adapters, models)
+    while True:
+        way, texts, owners, options, wants_features = line.recv()
+        started = time.process_time()
+        features = getattr(rivals, way)(texts, owners, **options)
+        line.send(features.numpy() if wants_features else time.process_time() - started)

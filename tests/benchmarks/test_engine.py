@@ -1,7 +1,8 @@
-"""`make bench NAME=engine`: one process, the same real answers, everyone in turn, medians of the rounds.
+"""`make bench NAME=engine`: the same real answers, everyone in turn, medians of the rounds.
 
-Answers per second of this process's CPU time on one thread. 27 items with trained adapters on query and
-value; `ARGS=--short` takes three items and few answers. Trained scorers are kept in `build/engine`.
+Answers per second of CPU time on one thread; rivals in a process of their own. 27 items with trained adapters
+on query and value; `ARGS=--short` takes three items and few answers. Trained scorers are kept in
+`build/engine`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from scoring.types import Requests
 from tests.benchmarks import peak
 from tests.benchmarks.fleet import Load, bare_twins, make_load, many_twins, torch_engine, wide_twins
 from tests.benchmarks.memory import WAYS, Growth, Served, memory_of
-from tests.benchmarks.rivals import BATCH_TOKENS, MAX_TOKENS, Rivals, write_full_models
+from tests.benchmarks.rivals import BATCH_TOKENS, MAX_TOKENS, RivalProcess, write_full_models
 from tests.benchmarks.suite import SHORT, suite
 from tests.benchmarks.trained import trained_suite
 from tests.unit.tiny_encoders import store_folder
@@ -56,18 +57,17 @@ class Size:
 class Contest:
     """Ways to score, each timed once a round."""
 
-    ways: dict[str, tuple[Callable[[], object], int]] = field(default_factory=dict)
+    ways: dict[str, tuple[Callable[[], float], int]] = field(default_factory=dict)
     rates: dict[str, list[float]] = field(default_factory=dict)
 
-    def add(self, name: str, run: Callable[[], object], num_answers: int) -> None:
+    def add(self, name: str, run: Callable[[], float], num_answers: int) -> None:
+        """A way to score so many answers, which tells its CPU seconds."""
         self.ways[name] = run, num_answers
 
     def run(self, num_rounds: int) -> None:
         for number in range(1, num_rounds + 1):
             for name, (run, num_answers) in self.ways.items():
-                started = time.process_time()
-                run()
-                rate = num_answers / (time.process_time() - started)
+                rate = num_answers / run()
                 self.rates.setdefault(name, []).append(rate)
                 print(f"round {number}: {name}: {rate:.1f} answers/s", flush=True)
 
@@ -93,11 +93,12 @@ def test_engine(shared_data: Path, tmp_path: Path, request: pytest.FixtureReques
     root = Path(store_folder(store)) / "extractors"
     adapters = [root / store.read_scorer(key).extractor for key in keys]
     models = write_full_models(backbone, adapters, tmp_path)
-    rivals = Rivals(backbone, adapters, models)
+    rivals = RivalProcess("minilm", adapters, models)
     engines = _engines(store, backbone, keys)
     contest = _contest(store, backbone, keys, load, rivals, engines, size)
     contest.run(size.num_rounds)
     differences = _differences(store, keys, load.head(size.num_slow * 5), rivals, engines)
+    rivals.close()
     agreement = _agreement(items, engines)
     invariant = {name: _is_invariant(engine, load, keys, size) for name, engine in engines.items()}
     served = Served.of(
@@ -137,17 +138,16 @@ def _contest(
     backbone: Backbone,
     keys: Sequence[ScorerKey],
     load: Load,
-    rivals: Rivals,
+    rivals: RivalProcess,
     engines: dict[str, BankedEngine],
     size: Size,
 ) -> Contest:
     contest, slow = Contest(), load.head(size.num_slow)
-    owners, slow_owners = load.owners.tolist(), slow.owners.tolist()
     num = len(load.texts)
 
     def add_engine(name: str, engine: BankedEngine, scorers: Sequence[ScorerKey]) -> None:
         requests = load.requests(scorers)
-        contest.add(name, lambda: engine.score(requests), num)
+        contest.add(name, lambda: _cpu_s(engine, requests), num)
 
     for name, engine in engines.items():
         add_engine(name, engine, keys)
@@ -160,12 +160,23 @@ def _contest(
             add_engine(f"torch {name} {precision}", twin, twins)
     many = many_twins(store, keys, size.num_many)
     add_engine("torch 1000 fp32", torch_engine(store, backbone, many, trusting=True), many)
-    contest.add("PEFT mixed", lambda: rivals.mixed(load.texts, owners, in_arrival_order=False), num)
-    contest.add("PEFT mixed, arrival", lambda: rivals.mixed(load.texts, owners, in_arrival_order=True), num)
-    contest.add("PEFT grouped", lambda: rivals.grouped(load.texts, owners), num)
-    contest.add("PEFT set_adapter", lambda: rivals.switching(slow.texts, slow_owners), len(slow.texts))
-    contest.add("full models", lambda: rivals.full_models(slow.texts, slow_owners), len(slow.texts))
+
+    def add_rival(name: str, way: str, part: Load, **options: bool) -> None:
+        texts, owners = part.texts, part.owners.tolist()
+        contest.add(name, lambda: rivals.run(way, texts, owners, **options), len(texts))
+
+    add_rival("PEFT mixed", "mixed", load, in_arrival_order=False)
+    add_rival("PEFT mixed, arrival", "mixed", load, in_arrival_order=True)
+    add_rival("PEFT grouped", "grouped", load)
+    add_rival("PEFT set_adapter", "switching", slow)
+    add_rival("full models", "full_models", slow)
     return contest
+
+
+def _cpu_s(engine: BankedEngine, requests: Requests) -> float:
+    started = time.process_time()
+    engine.score(requests)
+    return time.process_time() - started
 
 
 def _logits(engine: BankedEngine, requests: Requests) -> np.ndarray:
@@ -178,11 +189,11 @@ def _differences(
     store: ArtifactStore,
     keys: Sequence[ScorerKey],
     load: Load,
-    rivals: Rivals,
+    rivals: RivalProcess,
     engines: dict[str, BankedEngine],
 ) -> dict[str, float]:
     """Largest difference of a logit against PEFT."""
-    features = rivals.mixed(load.texts, load.owners.tolist(), in_arrival_order=False)
+    features = rivals.features("mixed", load.texts, load.owners.tolist(), in_arrival_order=False)
     heads = [store.read_scorer(key) for key in keys]
     expected = [
         (heads[owner].head_weight @ row + heads[owner].head_bias).numpy()
