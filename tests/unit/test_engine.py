@@ -404,12 +404,29 @@ def test_a_rows_adapter_adds_the_same_bit_for_bit_in_any_company(length):
 
     def adapted(first, last):
         rows = Rows.of([(Reading(slot, length, "mean"), [0] * length)] * (last - first))
-        part = slice(first * length, last * length)
-        out = before[part].clone()
-        PackedLayout(rows, bank, torch.device("cpu")).adapt("qkv", x[part], out)
-        return out
+        layout, part = PackedLayout(rows, bank, torch.device("cpu")), slice(first * length, last * length)
+        fillers = torch.ones(len(layout.token_ids) - len(x[part]), 1)
+        out = torch.cat([before[part], fillers * before[0]])
+        layout.adapt("qkv", torch.cat([x[part], fillers * x[0]]), out)
+        assert torch.equal(out[len(x[part]) :], fillers * before[0])
+        return out[: len(x[part])]
 
     whole = adapted(0, 12)
     assert not torch.equal(whole, before)
     for first, last in ((0, 1), (3, 4), (5, 7), (2, 11), (11, 12)):
         assert torch.equal(adapted(first, last), whole[first * length : last * length])
+
+
+@pytest.mark.parametrize("num_tokens", [1, 15, 16, 17, 100])
+def test_a_packed_batch_is_filled_up_to_few_sizes(num_tokens):
+    bank = AdapterBank({}, device=torch.device("cpu"))
+    rows = Rows.of([(Reading(0, num_tokens, "mean"), [7] * num_tokens)])
+    layout = PackedLayout(rows, bank, torch.device("cpu"))
+    size = len(layout.token_ids)
+    assert size % 16 == 0
+    assert num_tokens <= size < num_tokens + 16
+    assert len(layout.positions) == size
+    states = torch.randn(size, 6)
+    torch.testing.assert_close(layout.pool(states)[0], states[:num_tokens].mean(0))
+    qkv = torch.randn(size, 18)
+    assert layout.attend(qkv, 2, None).shape == (size, 6)

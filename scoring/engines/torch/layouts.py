@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 #: Below so many rows of a matrix some processors sum a product in another order.
 _MIN_SHARED_LENGTH = 8
+#: A packed batch is filled up to a multiple of so many tokens: oneDNN compiles and keeps code for every
+#: number of rows that it meets, a tenth of a megabyte each.
+_FILL_STEP = 16
 #: What an encoder adds to attention scores: length -> [1, heads, length, length].
 Bias = Callable[[int], "Tensor"]
 
@@ -44,7 +47,7 @@ class Layout(Protocol):
 
 
 class PackedLayout:
-    """Tokens end to end; rows must come sorted by length."""
+    """Tokens end to end, fillers after the last that no row reads; rows must come sorted by length."""
 
     def __init__(self, rows: Rows, bank: AdapterBank, device: torch.device) -> None:
         lengths = rows.lengths.tolist()
@@ -54,9 +57,15 @@ class PackedLayout:
         self._runs = _runs(lengths, rows.slots.tolist())
         self._sizes = [run.length * run.num_rows for run in self._runs]
         flat = [token for ids in rows.token_ids for token in ids]
-        self.token_ids = torch.tensor(flat, device=device)
+        num_fillers = -len(flat) % _FILL_STEP
+        self._sizes.append(num_fillers)
+        fillers = [0] * num_fillers
+        self.token_ids = torch.tensor(flat + fillers, device=device)
         self.positions = torch.cat(
-            [torch.arange(length, device=device).repeat(num_rows) for length, num_rows in self._groups]
+            [
+                *(torch.arange(length, device=device).repeat(num_rows) for length, num_rows in self._groups),
+                torch.tensor(fillers, dtype=torch.long, device=device),
+            ]
         )
 
     def adapt(self, site: str, x: Tensor, out: Tensor) -> None:
@@ -68,17 +77,17 @@ class PackedLayout:
         views = self._bank.views(site)
         if not views:
             return
-        for run, own, target in zip(
-            self._runs, torch.split(x, self._sizes), torch.split(out, self._sizes), strict=True
-        ):
+        parts = zip(torch.split(x, self._sizes), torch.split(out, self._sizes), strict=True)
+        # Fillers come last and have no run.
+        for run, (own, target) in zip(self._runs, parts, strict=False):
             view = views.get(run.slot)
             if view is None:
                 continue
             num_blocks, rank, width = view.b.shape
             rows = own.view(run.num_rows, run.length, -1)
             inner = torch.bmm(rows, view.a.expand(run.num_rows, *view.a.shape)).view(-1, num_blocks, rank)
-            parts = target.view(len(target), -1, width)[:, view.blocks]
-            parts.transpose(0, 1).baddbmm_(inner.transpose(0, 1), view.b)
+            blocks = target.view(len(target), -1, width)[:, view.blocks]
+            blocks.transpose(0, 1).baddbmm_(inner.transpose(0, 1), view.b)
 
     def attend(self, qkv: Tensor, num_heads: int, bias: Bias | None) -> Tensor:
         """Attention group by group of equal length, so that no mask is needed."""
@@ -91,6 +100,8 @@ class PackedLayout:
             mixed = functional.scaled_dot_product_attention(heads[0], heads[1], heads[2], attn_mask=mask)
             parts.append(mixed.transpose(1, 2).reshape(-1, hidden))
             start = end
+        if start < len(qkv):
+            parts.append(qkv[start:, :hidden])
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def pool(self, states: Tensor) -> Tensor:

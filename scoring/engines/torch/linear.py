@@ -167,7 +167,6 @@ def quantise(weight: Tensor, input_range: InputRange) -> QuantisedWeight:
 
 
 def stacked(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor]:
-    """Weights [out of all, in] and biases [out of all] of layers side by side."""
-    return torch.cat([layer.weight.detach() for layer in layers]), torch.cat(
-        [layer.bias.detach() for layer in layers]
-    )
+    """Weights [out of all, in] and biases [out of all] of layers side by side; of a single one its own."""
+    weights, biases = ([getattr(layer, name).detach() for layer in layers] for name in ("weight", "bias"))
+    return (weights[0], biases[0]) if len(layers) == 1 else (torch.cat(weights), torch.cat(biases))
