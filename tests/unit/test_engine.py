@@ -395,6 +395,15 @@ def test_collapse_keeps_readings_apart():
     assert row_of.tolist() == [0, 1, 0, 2]
 
 
+@pytest.fixture(params=[1, 2])
+def _num_threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_num_threads")
 @pytest.mark.parametrize("length", [2, 3, 5, 7, 8, 9, 13, 20, 47])
 def test_a_rows_adapter_adds_the_same_bit_for_bit_in_any_company(length):
     site = Site(32, dict.fromkeys("qkv", 48))

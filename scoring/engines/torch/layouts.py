@@ -165,12 +165,14 @@ class _Run(NamedTuple):
 
 
 def _runs(lengths: list[int], slots: list[int]) -> list[_Run]:
-    """All rows as runs, in order; very short rows each by themselves."""
+    """All rows as runs, in order; very short rows each by themselves, and with several threads every row."""
     runs = []
+    # Threads divide a product by its size: what a row's part of it is would depend on the others.
+    is_alone = torch.get_num_threads() == 1
     for (length, slot), group in groupby(zip(lengths, slots, strict=True)):
         num_rows = len(list(group))
-        whole = length >= _MIN_SHARED_LENGTH
-        runs += [_Run(slot, length, num_rows)] if whole else [_Run(slot, length, 1)] * num_rows
+        is_whole = is_alone and length >= _MIN_SHARED_LENGTH
+        runs += [_Run(slot, length, num_rows)] if is_whole else [_Run(slot, length, 1)] * num_rows
     return runs
 
 
