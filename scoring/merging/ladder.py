@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from scoring.merging.field import PairField
     from scoring.merging.verdicts import Wanted
 
+#: Shares of the pairs left out, nearest by forecast first, at which the strata of an audit end.
+_AUDIT_BORDERS = (0.01, 0.03, 0.1, 0.3)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchEffort:
@@ -156,16 +159,17 @@ def _audit(
 ) -> Audit:
     """Solve a sample of the pairs left out without certainty, more of those that are likelier to be near.
 
-    Three strata by expected distance (the next tenth of those left out, the rest of their nearer half, the
-    farther half) get the same number of samples each; a near pair counts for as many as its sample stood for.
+    Strata by expected distance, each some three times as large as the one before, get the same number of
+    samples each; a near pair counts for as many as its sample stood for.
     """
     cutoff = wanted.cutoff(field.solved_distances())
     left = open_at_first[~field.is_solved[open_at_first] & (field.lower[open_at_first] <= cutoff)]
     left = left[np.argsort(expected[left], kind="stable")]
     # Of a night on which few pairs are new, few are audited: the others were when they were new.
-    num_samples = int(np.ceil(effort.num_audited * len(open_at_first) / max(len(field), 1) / 3))
+    num_strata = len(_AUDIT_BORDERS) + 1
+    num_samples = int(np.ceil(effort.num_audited * len(open_at_first) / max(len(field), 1) / num_strata))
     num_audited, num_missed = 0, 0.0
-    for stratum in np.split(left, [len(left) // 10, len(left) // 2]):
+    for stratum in np.split(left, [int(share * len(left)) for share in _AUDIT_BORDERS]):
         sample = rng.permutation(stratum)[:num_samples]
         field.solve(sample, crew)
         if len(sample):

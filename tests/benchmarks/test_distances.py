@@ -41,6 +41,8 @@ NUM_ANSWERS = 800
 #: Pairs on which the plain loop is timed.
 NUM_SAMPLED = 24
 CHANGED_SHARE = 0.02
+#: Pairs left out that are solved to see what was missed, a fifth in each stratum.
+NUM_AUDITED = 1000
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +150,7 @@ def _timed(
     is_large = len(clouds) > 100
     effort = SearchEffort(
         max_exact_pairs=400,  # 27 items exactly, more by the ladder
+        num_audited=NUM_AUDITED if is_large else 200,
         num_processes=len(os.sched_getaffinity(0)) if is_large and known is None else 1,
     )
     started = _cpu_s()

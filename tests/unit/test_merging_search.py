@@ -187,7 +187,7 @@ def test_the_ladder_says_what_is_certain_and_what_is_not(climbed: SearchReport) 
 def test_the_audit_notices_a_search_that_gives_up_early(crowd: list[FeatureCloud]) -> None:
     hasty = replace(LADDER, coarse_share=0.002, num_trials=6, batch_share=0.0001, num_audited=600)
     report = nearest_pairs(crowd, num_pairs=200, threshold=None, settings=QUICK, effort=hasty)
-    # Two hundred of each stratum, and all of the first, which is a tenth of what was left.
+    # A hundred and twenty of each stratum, and all of the first two, which are smaller.
     assert 400 < report.num_audited < 600
     assert report.recall < 0.8
 
