@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scoring.engines.torch import TorchEngine
+    from scoring.engines.banked import BankedEngine
     from scoring.types import ScorerKey
 
 _CALL_SIZE = 512
@@ -35,15 +35,15 @@ def main() -> None:
     print(json.dumps({"wall_s": time.monotonic() - wall, "cpu_s": time.process_time() - cpu}), flush=True)
 
 
-def _engine(store: str, keys: set[ScorerKey], precision: str) -> TorchEngine:
+def _engine(store: str, keys: set[ScorerKey], precision: str) -> BankedEngine:
     from scoring.artifacts import ArtifactStore
     from scoring.backbone import Backbone
     from scoring.engines.torch import settle_process
-    from tests.benchmarks.fleet import torch_engine
+    from tests.benchmarks.fleet import loaded_engine
 
     settle_process(1)
     backbone, chosen = Backbone.load("minilm"), sorted(keys)
-    return torch_engine(ArtifactStore(store), backbone, chosen, precision=precision, max_batch_tokens=None)
+    return loaded_engine(ArtifactStore(store), backbone, chosen, precision=precision, max_batch_tokens=None)
 
 
 if __name__ == "__main__":

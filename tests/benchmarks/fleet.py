@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from scoring.config import EngineConfig
+from scoring.engines.onnx import OnnxEngine
 from scoring.engines.torch import TorchEngine
 from scoring.text import normalise
 from scoring.types import Requests
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from scoring.backbone import Backbone
     from scoring.types import ScorerKey
     from tests.benchmarks.trained import TrainedItem
+
+ENGINES: dict[str, type[TorchEngine | OnnxEngine]] = {"torch": TorchEngine, "onnx": OnnxEngine}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,17 +119,18 @@ def many_twins(store: ArtifactStore, keys: Sequence[ScorerKey], num_scorers: int
     return made
 
 
-def torch_engine(
+def loaded_engine(
     store: ArtifactStore,
     backbone: Backbone,
     keys: Sequence[ScorerKey],
     *,
+    make: type[TorchEngine | OnnxEngine] = TorchEngine,
     trusting: bool = False,
     **config: object,
-) -> TorchEngine:
+) -> TorchEngine | OnnxEngine:
     """An engine with these scorers; a trusting one does not mind golden rows that do not come out."""
     tolerance = {"golden_tolerance": 1e9, "golden_tolerance_int8": 1e9} if trusting else {}
-    engine = TorchEngine(backbone, store, EngineConfig(**tolerance, **config))  # type: ignore[arg-type]
+    engine = make(backbone, store, EngineConfig(**tolerance, **config))  # type: ignore[arg-type]
     for key in keys:
         engine.load(key)
     return engine

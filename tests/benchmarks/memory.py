@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 #: Answers that are scored; more would touch more of the word embeddings, ours and others'.
 NUM_ANSWERS = 1000
-WAYS = ("torch fp32", "torch int8", "torch auto", "onnx fp32", "onnx auto", "PEFT", "full models, all held")
+PEFT, WHOLE = "PEFT", "full models, all held"
+WAYS = ("torch fp32", "torch int8", "torch auto", "onnx fp32", "onnx auto", PEFT, WHOLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +62,17 @@ def memory_of(way: str, served: Served) -> Growth:
 
 def _engine(way: str, served: Served, backbone: Backbone) -> object:
     from scoring.artifacts import ArtifactStore
-    from scoring.config import EngineConfig
-    from scoring.engines.onnx import OnnxEngine
-    from scoring.engines.torch import TorchEngine
+    from scoring.engines.torch.process import keep_freed_memory
     from scoring.types import Requests, ScorerKey
+    from tests.benchmarks.fleet import ENGINES, loaded_engine
     from tests.benchmarks.rivals import BATCH_TOKENS
 
-    name, precision = way.split()
-    make: type[TorchEngine | OnnxEngine] = TorchEngine if name == "torch" else OnnxEngine
-    config = EngineConfig(precision=precision, max_batch_tokens=BATCH_TOKENS)  # type: ignore[arg-type]
-    engine = make(backbone, ArtifactStore(served.store), config)
-    keys = [ScorerKey(key) for key in served.keys]
-    for key in keys:
-        engine.load(key)
+    keep_freed_memory()
+    kind, precision = way.split()
+    keys, store = [ScorerKey(key) for key in served.keys], ArtifactStore(served.store)
+    engine = loaded_engine(
+        store, backbone, keys, make=ENGINES[kind], precision=precision, max_batch_tokens=BATCH_TOKENS
+    )
     engine.score(Requests([keys[owner] for owner in served.owners], served.texts))
     return engine
 
@@ -101,16 +100,8 @@ def _full(served: Served, backbone: Backbone) -> object:
 
 
 def _serve(way: str, served: Served, backbone: Backbone) -> object:
-    import torch
-
-    from scoring.engines.torch import settle_process
-
-    torch.set_num_threads(1)
-    others: dict[str, Callable[[Served, Backbone], object]] = {"PEFT": _peft, WAYS[-1]: _full}
-    if way in others:
-        return others[way](served, backbone)
-    settle_process(1)
-    return _engine(way, served, backbone)
+    others: dict[str, Callable[[Served, Backbone], object]] = {PEFT: _peft, WHOLE: _full}
+    return others[way](served, backbone) if way in others else _engine(way, served, backbone)
 
 
 def _resident_mb(field: str = "VmRSS") -> float:
@@ -121,10 +112,13 @@ def _resident_mb(field: str = "VmRSS") -> float:
 
 def _main(arguments: Sequence[str]) -> None:
     import onnxruntime  # noqa: F401
+    import torch
 
+    import tests.benchmarks.fleet
     import tests.benchmarks.rivals  # noqa: F401
     from scoring.backbone import Backbone
 
+    torch.set_num_threads(1)
     served = Served(**json.load(sys.stdin))
     backbone = Backbone.load("minilm")
     backbone.encode(served.texts[:10], 128)

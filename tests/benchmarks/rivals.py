@@ -6,10 +6,11 @@ in a process of their own, on one thread and otherwise as it comes, without what
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from itertools import groupby
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,8 +21,10 @@ from scoring.backbone import Backbone, resolve_backbone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from multiprocessing.connection import Connection
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 MAX_TOKENS = 128
 BATCH_TOKENS = 1024
@@ -127,37 +130,35 @@ class RivalProcess:
     """A process that holds `Rivals`, asked by the names of their methods."""
 
     def __init__(self, backbone: str, adapters: Sequence[Path], models: Sequence[Path]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._line, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_serve, args=(theirs, backbone, list(adapters), list(models)), daemon=True
+        self._pool = ProcessPoolExecutor(
+            1, get_context("spawn"), initializer=_open, initargs=(backbone, adapters, models)
         )
-        self._process.start()
 
-    def run(self, way: str, texts: Sequence[str], owners: Sequence[int], **options: Any) -> float:
-        """Let them score; the CPU seconds that it took them."""
-        return float(self._ask(way, texts, owners, options, wants_features=False))
-
-    def features(self, way: str, texts: Sequence[str], owners: Sequence[int], **options: Any) -> torch.Tensor:
-        """Let them score; the features [num_answers, hidden]."""
-        return torch.tensor(self._ask(way, texts, owners, options, wants_features=True))
+    def run(
+        self, way: str, texts: Sequence[str], owners: Sequence[int], **options: Any
+    ) -> tuple[float, torch.Tensor]:
+        """Let them score: the CPU seconds that it took them, and the features [num_answers, hidden]."""
+        seconds, features = self._pool.submit(_run, way, texts, owners, options).result()
+        return seconds, torch.from_numpy(features)
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.join()
-
-    def _ask(self, *request: Any, wants_features: bool) -> Any:
-        self._line.send((*request, wants_features))
-        return self._line.recv()
+        self._pool.shutdown()
 
 
-def _serve(line: Connection, backbone: str, adapters: list[Path], models: list[Path]) -> None:
+_rivals: Rivals | None = None
+
+
+def _open(backbone: str, adapters: Sequence[Path], models: Sequence[Path]) -> None:
+    global _rivals  # noqa: PLW0603 - a process holds one, from its start
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    rivals = Rivals(Backbone.load(backbone), adapters, models)
-    while True:
-        way, texts, owners, options, wants_features = line.recv()
-        started = time.process_time()
-        features = getattr(rivals, way)(texts, owners, **options)
-        line.send(features.numpy() if wants_features else time.process_time() - started)
+    _rivals = Rivals(Backbone.load(backbone), adapters, models)
+
+
+def _run(
+    way: str, texts: Sequence[str], owners: Sequence[int], options: dict[str, Any]
+) -> tuple[float, NDArray[np.float32]]:
+    started = time.process_time()
+    features = getattr(_rivals, way)(texts, owners, **options)
+    return time.process_time() - started, features.numpy()

@@ -148,11 +148,10 @@ def _timed(
     known: dict[tuple[str, str], PairDistance] | None = None,
 ) -> tuple[SearchReport, float]:
     is_large = len(clouds) > 100
-    effort = SearchEffort(
-        max_exact_pairs=400,  # 27 items exactly, more by the ladder
-        num_audited=NUM_AUDITED if is_large else 200,
-        num_processes=len(os.sched_getaffinity(0)) if is_large and known is None else 1,
-    )
+    effort = SearchEffort(max_exact_pairs=400)  # 27 items exactly, more by the ladder
+    if is_large:
+        num_processes = len(os.sched_getaffinity(0)) if known is None else 1
+        effort = replace(effort, num_audited=NUM_AUDITED, num_processes=num_processes)
     started = _cpu_s()
     report = nearest_pairs(
         clouds, num_pairs=num_pairs, threshold=None, settings=SETTINGS, known=known or {}, effort=effort

@@ -18,15 +18,13 @@ import numpy as np
 import pytest
 
 from scoring.backbone import Backbone
-from scoring.config import EngineConfig
 from scoring.engines import findings
-from scoring.engines.onnx import OnnxEngine
 from scoring.engines.torch import kernels, settle_process
 from scoring.metrics import quadratic_weighted_kappa
 from scoring.types import Requests
 from tests.benchmarks import peak
-from tests.benchmarks.fleet import Load, bare_twins, make_load, many_twins, torch_engine, wide_twins
-from tests.benchmarks.memory import WAYS, Growth, Served, memory_of
+from tests.benchmarks.fleet import ENGINES, Load, bare_twins, loaded_engine, make_load, many_twins, wide_twins
+from tests.benchmarks.memory import WAYS, WHOLE, Growth, Served, memory_of
 from tests.benchmarks.rivals import BATCH_TOKENS, MAX_TOKENS, RivalProcess, write_full_models
 from tests.benchmarks.suite import SHORT, suite
 from tests.benchmarks.trained import trained_suite
@@ -123,13 +121,10 @@ def _engines(store: ArtifactStore, backbone: Backbone, keys: Sequence[ScorerKey]
     precisions = ["fp32", *(["int8", "auto"] if kernels.int8_works() else [])]
     found: dict[str, BankedEngine] = {}
     for precision in precisions:
-        found[f"torch {precision}"] = torch_engine(
-            store, backbone, keys, precision=precision, max_batch_tokens=BATCH_TOKENS
-        )
-        config = EngineConfig(precision=precision, max_batch_tokens=BATCH_TOKENS)  # type: ignore[arg-type]
-        onnx = found[f"onnx {precision}"] = OnnxEngine(backbone, store, config)
-        for key in keys:
-            onnx.load(key)
+        for kind, make in ENGINES.items():
+            found[f"{kind} {precision}"] = loaded_engine(
+                store, backbone, keys, make=make, precision=precision, max_batch_tokens=BATCH_TOKENS
+            )
     return found
 
 
@@ -154,16 +149,16 @@ def _contest(
     bare, wide = bare_twins(store, backbone, keys), wide_twins(store, backbone, keys)
     for precision in ("fp32", "int8") if kernels.int8_works() else ("fp32",):
         for name, twins in (("bare", bare), ("all-linear", wide)):
-            twin = torch_engine(
+            twin = loaded_engine(
                 store, backbone, twins, trusting=True, precision=precision, max_batch_tokens=BATCH_TOKENS
             )
             add_engine(f"torch {name} {precision}", twin, twins)
     many = many_twins(store, keys, size.num_many)
-    add_engine("torch 1000 fp32", torch_engine(store, backbone, many, trusting=True), many)
+    add_engine("torch 1000 fp32", loaded_engine(store, backbone, many, trusting=True), many)
 
     def add_rival(name: str, way: str, part: Load, **options: bool) -> None:
         texts, owners = part.texts, part.owners.tolist()
-        contest.add(name, lambda: rivals.run(way, texts, owners, **options), len(texts))
+        contest.add(name, lambda: rivals.run(way, texts, owners, **options)[0], len(texts))
 
     add_rival("PEFT mixed", "mixed", load, in_arrival_order=False)
     add_rival("PEFT mixed, arrival", "mixed", load, in_arrival_order=True)
@@ -193,7 +188,7 @@ def _differences(
     engines: dict[str, BankedEngine],
 ) -> dict[str, float]:
     """Largest difference of a logit against PEFT."""
-    features = rivals.features("mixed", load.texts, load.owners.tolist(), in_arrival_order=False)
+    _, features = rivals.run("mixed", load.texts, load.owners.tolist(), in_arrival_order=False)
     heads = [store.read_scorer(key) for key in keys]
     expected = [
         (heads[owner].head_weight @ row + heads[owner].head_bias).numpy()
@@ -287,7 +282,7 @@ def _summary(
         pairs["onnx_vs_torch_int8"] = "onnx int8", "torch int8"
     return {
         **{name: round(contest.ratio(*pair), 3) for name, pair in pairs.items()},
-        "memory_vs_full_models": round(memory["torch auto"].peak_mb / memory[WAYS[-1]].peak_mb, 3),
+        "memory_vs_full_models": round(memory["torch auto"].peak_mb / memory[WHOLE].peak_mb, 3),
         **agreement,
         "batch_invariant": int(all(invariant.values())),
         "max_abs_diff_fp32": max(differences["torch fp32"], differences["onnx fp32"]),
