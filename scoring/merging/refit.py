@@ -31,6 +31,8 @@ SHRINKAGE = 0.9
 #: where no answer decides.
 PENALTIES = (1e-2, 1e-3, 1e-1, 1e-4)
 _MAX_ITERATIONS = 300
+#: Added to the moments' diagonal, as a share of its largest entry.
+_TRACE = 1e-9
 
 
 def least_squares_updates(
@@ -45,7 +47,7 @@ def least_squares_updates(
     Minimises `sum_i E |D x_i - D_i x_i|^2` over D (RegMean, Jin et al., 2023): `D = (sum_i D_i G_i) (sum_i
     G_i)^-1` with G_i the second moment of item i's inputs. The backbone's weight is common to all and drops
     out. At a given rank it is still the least-squares solution (reduced-rank regression): the SVD is taken of
-    `D (sum G)^(1/2)` rather than of D.
+    `D R` rather than of D, with `R R^T = sum G` (Cholesky).
 
     Args:
         updates: of each item, on the same layers.
@@ -56,20 +58,17 @@ def least_squares_updates(
     merged = {}
     for module in updates[0]:
         grams = [_shrunk(each[module], shrinkage) for each in moments]
-        total = torch.stack(grams).sum(0)
-        values, vectors = torch.linalg.eigh(total)
-        root = values.clamp(min=values.max() * 1e-10).sqrt()
+        root = torch.linalg.cholesky(torch.stack(grams).sum(0))
         wanted = torch.stack(
             [each[module].dense() @ gram for each, gram in zip(updates, grams, strict=True)]
         ).sum(0)
-        # D G^(1/2) = (sum_i D_i G_i) G^(-1/2)
-        weighted = wanted @ (vectors / root) @ vectors.t()
+        # D R = (sum_i D_i G_i) R^-T
+        weighted = torch.linalg.solve_triangular(root, wanted.t(), upper=False).t()
         u, s, vt = torch.linalg.svd(weighted, full_matrices=False)
         kept = min(rank or sum(each[module].rank for each in updates), len(s))
         half = s[:kept].sqrt()
-        merged[module] = Update(
-            u[:, :kept] * half, half[:, None] * (vt[:kept] @ (vectors / root) @ vectors.t())
-        )
+        a = torch.linalg.solve_triangular(root, half[:, None] * vt[:kept], upper=False, left=False)
+        merged[module] = Update(u[:, :kept] * half, a)
     return merged
 
 
@@ -193,7 +192,10 @@ def _fit_trait(features: Floats, targets: Floats, penalty: float) -> Head:
 
 
 def _shrunk(moment: Tensor, shrinkage: float) -> Tensor:
-    return shrinkage * moment + (1 - shrinkage) * torch.diag(torch.diag(moment))
+    """Off-diagonal entries times `shrinkage`; inputs that never vary get a trace of variance."""
+    diagonal = torch.diag(moment)
+    trace = _TRACE * float(diagonal.max())
+    return shrinkage * moment + torch.diag((1 - shrinkage) * diagonal + trace)
 
 
 def _parts(num_levels: Sequence[int]) -> list[slice]:

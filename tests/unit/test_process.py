@@ -1,6 +1,7 @@
-"""A process that computes keeps the memory that it frees."""
+"""A process that computes keeps the memory that it frees, and small products on one thread."""
 
 import ctypes
+import os
 import subprocess
 import sys
 
@@ -26,7 +27,31 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_memory_is_not_fetched_anew():
     def num_faults(way):
         command = [sys.executable, "-c", _COUNT_FAULTS, way]
-        return int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+        told = subprocess.run(command, capture_output=True, check=True, text=True, env=os.environ | fresh)
+        return int(told.stdout)
+
+    # By itself glibc moves this limit as it goes, and what comes back depends on what else lies in the heap.
+    fresh = {"MALLOC_MMAP_THRESHOLD_": "1000000"}
 
     # 60 blocks of 8 MB are 120,000 pages; two of them are there at once.
     assert num_faults("settled") < 10_000 < num_faults("as it comes")
+
+
+_TELL_THREADS = """
+import scipy.linalg
+import torch
+from threadpoolctl import threadpool_info
+from scoring.engines.torch import settle_process
+
+settle_process(2)
+pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+print(torch.get_num_threads(), set(pools))
+"""
+
+
+def test_numpy_has_one_thread_whatever_torch_has():
+    command = [sys.executable, "-c", _TELL_THREADS]
+    told = subprocess.run(
+        command, capture_output=True, check=True, text=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "2"}
+    )
+    assert told.stdout.split() == ["2", "{1}"]

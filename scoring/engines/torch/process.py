@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 
 import torch
+from threadpoolctl import threadpool_limits
 
 #: glibc's names (mallopt, Linux man-pages): when free memory at the end of the heap goes back to the system,
 #: and from which size on a block comes straight from it. The second may not be higher.
@@ -16,8 +17,13 @@ _TRIM_BYTES, _MMAP_BYTES = 2**30, 2**25
 
 
 def settle_process(num_threads: int) -> None:
-    """Set torch's CPU threads and keep freed memory; called once, at the start of a process."""
+    """Set CPU threads and keep freed memory; called once, at the start of a process.
+
+    `num_threads` is for torch. numpy's and scipy's products here are small, a head's features times three
+    columns, and with a second BLAS thread they take ten times as long on a machine that has other work.
+    """
     torch.set_num_threads(num_threads)
+    threadpool_limits(1, user_api="blas")
     keep_freed_memory()
 
 
