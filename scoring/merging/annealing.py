@@ -14,8 +14,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from scoring.merging.relations import Relations
-
 #: Answers of each cloud that are matched first; the others join by their distances to these.
 NUM_ANCHORS = 100
 #: Hardness by step, in standard deviations of the affinities.
@@ -25,7 +23,7 @@ _COARSE_STEPS = np.geomspace(2, 8, 10)
 _NUM_SCALINGS = 10
 
 
-def matched_affinity(first: Relations, second: Relations) -> NDArray[np.float32]:
+def matched_affinity(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
     """Graduated assignment (Gold and Rangarajan, 1996): T <- Sinkhorn(exp(hardness * A T B)).
 
     Large clouds are matched by their first answers, which are random ones, then extended and hardened again.
@@ -34,7 +32,6 @@ def matched_affinity(first: Relations, second: Relations) -> NDArray[np.float32]
         affinity of each two answers, centred [num_first, num_second]; the coupling that maximises it is
         where the solver starts
     """
-    a, b = first.matrix.astype(np.float32), second.matrix.astype(np.float32)
     anchors, others = a[:NUM_ANCHORS, :NUM_ANCHORS], b[:NUM_ANCHORS, :NUM_ANCHORS]
     affinity = _hardened(anchors, others, _alone(anchors, others), _ANCHOR_STEPS)
     if anchors.shape == a.shape and others.shape == b.shape:

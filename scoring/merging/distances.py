@@ -129,9 +129,11 @@ def third_bound(first: Relations, second: Relations) -> ThirdBound:
     return ThirdBound(*_transport(third_bound_costs(first, second)))
 
 
-def coarse_distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """An estimate from small samples' relational matrices, without descent: to rank pairs by, no more."""
-    plan = _transport(-coarse_affinity(a, b).astype(np.float64))[1]
+def estimated_distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """An estimate from samples' relational matrices, without descent: to rank pairs by, no more."""
+    is_small = max(len(a), len(b)) <= NUM_ANCHORS
+    affinity = coarse_affinity(a, b) if is_small else matched_affinity(a, b)
+    plan = _transport(-affinity.astype(np.float64))[1]
     gained = float(((a @ plan @ b) * plan).sum())
     constant = float((a.astype(np.float64) ** 2).mean() + (b.astype(np.float64) ** 2).mean())
     return _distance(constant - 2 * gained)
@@ -168,7 +170,8 @@ def _contenders(first: Relations, second: Relations, settings: GwSettings) -> tu
 
 def _start(name: str, first: Relations, second: Relations, bound: ThirdBound) -> NDArray[np.float64] | None:
     if name == "annealed":
-        return _transport(-matched_affinity(first, second).astype(np.float64))[1]
+        a, b = first.matrix.astype(np.float32), second.matrix.astype(np.float32)
+        return _transport(-matched_affinity(a, b).astype(np.float64))[1]
     return bound.plan if name == "tlb" else None
 
 

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from scoring.merging.distances import GwSettings
     from scoring.merging.relations import Relations
 
-#: Relational matrices kept at hand: 1.3 MB each at 400 answers.
+#: Relational matrices kept at hand: 1.3 MB each at 400 answers, samples' at most half of that.
 _MAX_RELATIONS = 200
+_MAX_SAMPLES = 400
 
 
 class PairField:
@@ -37,27 +38,28 @@ class PairField:
         lower: certified lower bound [num_pairs]
         summaries: of each cloud [num_clouds]
         distances: the solver's, nan where it has not run [num_pairs]
-        coarse: coarse distance, nan where there is none [num_pairs]
+        estimates: by answers of each cloud in an estimated distance; nan where there is none [num_pairs]
         num_solved: pairs that this search solved
-        num_sifted: pairs whose coarse distance this search computed
+        num_sifted: estimated distances that this search computed
         num_reused: pairs whose distance was known before
     """
 
-    def __init__(self, clouds: Sequence[FeatureCloud], *, settings: GwSettings, coarse_answers: int) -> None:
+    def __init__(
+        self, clouds: Sequence[FeatureCloud], *, settings: GwSettings, rungs: Sequence[int] = ()
+    ) -> None:
         self.clouds = sorted(clouds, key=lambda cloud: cloud.item_id)
         _check_ids(self.clouds)
         self.settings = settings
-        self.coarse_answers = coarse_answers
         self.first, self.second = _pairs_within_blocks(self.clouds)
         self._relations: Callable[[int], Relations] = lru_cache(_MAX_RELATIONS)(self._relate)
-        self._small: Callable[[int], NDArray[np.float32]] = lru_cache(maxsize=None)(self._relate_few)
+        self._sample: Callable[[int, int], NDArray[np.float32]] = lru_cache(_MAX_SAMPLES)(self._relate_some)
         self.summaries = [
             cloud.summary or CloudSummary.of(self._relations(place))
             for place, cloud in enumerate(self.clouds)
         ]
         self.lower = pair_bounds(self.summaries, self.first, self.second)
         self.distances = np.full(len(self.first), np.nan)
-        self.coarse = np.full(len(self.first), np.nan)
+        self.estimates = {rung: np.full(len(self.first), np.nan) for rung in sorted(rungs)}
         self.is_new = np.ones(len(self.first), dtype=bool)
         self.num_solved = self.num_sifted = self.num_reused = 0
 
@@ -93,8 +95,10 @@ class PairField:
                 self.distances[place] = pair.distance
                 self.lower[place] = max(self.lower[place], pair.lower_bound)
                 self.num_reused += 1
-            elif pair.num_answers == self._num_answers(place, self.coarse_answers):
-                self.coarse[place] = pair.distance
+            elif rungs := [
+                rung for rung in self.estimates if self._num_answers(place, rung) == pair.num_answers
+            ]:
+                self.estimates[rungs[-1]][place] = pair.distance
             else:
                 is_stale[[one, other]] = True
             was_there[[one, other]] = True
@@ -120,32 +124,50 @@ class PairField:
                 self.distances[place] = solution.distance
                 self.num_solved += 1
 
-    def sift(self, places: NDArray[np.intp], crew: Crew) -> None:
-        """Fill in the coarse distances of these pairs where there are none."""
-        places = places[np.isnan(self.coarse[places])]
+    def sift(self, places: NDArray[np.intp], crew: Crew, *, num_answers: int) -> None:
+        """Fill in the estimated distances of these pairs at this sample size, where there are none."""
+        estimates = self.estimates[num_answers]
+        places = places[np.isnan(estimates[places])]
         pairs = (
-            (self._small(int(self.first[place])), self._small(int(self.second[place]))) for place in places
+            (
+                self._sample(int(self.first[place]), num_answers),
+                self._sample(int(self.second[place]), num_answers),
+            )
+            for place in places
         )
-        self.coarse[places] = np.fromiter(crew.sift(pairs), dtype=np.float64, count=len(places))
+        estimates[places] = np.fromiter(crew.sift(pairs), dtype=np.float64, count=len(places))
         self.num_sifted += len(places)
+
+    def examined(self) -> NDArray[np.intp]:
+        """Places of the pairs that have been solved or estimated."""
+        known = self.is_solved
+        for estimates in self.estimates.values():
+            known = known | ~np.isnan(estimates)
+        return np.flatnonzero(known)
 
     def verdicts(self, places: Iterable[int], *, cutoff: float) -> tuple[PairDistance, ...]:
         """What is known of these pairs, in this order."""
         return tuple(self._verdict(place, cutoff) for place in places)
 
     def _verdict(self, place: int, cutoff: float) -> PairDistance:
+        num_answers, distance = self._best(place)
         solved = not np.isnan(self.distances[place])
         return PairDistance(
             first=self.clouds[self.first[place]].item_id,
             second=self.clouds[self.second[place]].item_id,
-            distance=float(self.distances[place] if solved else self.coarse[place]),
+            distance=distance,
             lower_bound=float(self.lower[place]),
-            num_answers=self._num_answers(
-                place, self.settings.num_answers if solved else self.coarse_answers
-            ),
+            num_answers=self._num_answers(place, num_answers),
             solved=solved,
             certified=solved or bool(self.lower[place] > cutoff),
         )
+
+    def _best(self, place: int) -> tuple[int, float]:
+        """Answers in the best distance that is known, and that distance."""
+        if not np.isnan(self.distances[place]):
+            return self.settings.num_answers, float(self.distances[place])
+        found = [(rung, float(column[place])) for rung, column in self.estimates.items()]
+        return next(one for one in reversed(found) if not np.isnan(one[1]))
 
     def _place(self, one: int, other: int) -> int | None:
         """Where the pair of these clouds stands; the columns are sorted by first, then second cloud."""
@@ -159,9 +181,9 @@ class PairField:
     def _relate(self, place: int) -> Relations:
         return self.settings.relations(self.clouds[place])
 
-    def _relate_few(self, place: int) -> NDArray[np.float32]:
-        few = self.clouds[place].features[: min(self.coarse_answers, self.settings.num_answers)]
-        return relate(few, scale=self.summaries[place].scale).matrix.astype(np.float32)
+    def _relate_some(self, place: int, num_answers: int) -> NDArray[np.float32]:
+        some = self.clouds[place].features[: min(num_answers, self.settings.num_answers)]
+        return relate(some, scale=self.summaries[place].scale).matrix.astype(np.float32)
 
 
 def _check_ids(clouds: Sequence[FeatureCloud]) -> None:

@@ -1,8 +1,9 @@
 """The search among very many pairs: every rung costs more a pair than the one below, and sees fewer pairs.
 
-First, summaries of all pairs and a forecast learned from a few solved ones; then coarse distances of the
-pairs that the forecast puts nearest; then the solver, nearest first, until nothing nearer turns up. What that
-misses is estimated by solving a sample of the pairs left out. Nothing here is certified.
+First, summaries of all pairs and a forecast learned from a few solved ones; then, of the pairs that the
+forecast puts nearest, estimated distances from more and more answers; then the solver, nearest first, until
+nothing nearer turns up. What that misses is estimated by solving a sample of the pairs left out. Nothing here
+is certified.
 """
 
 from __future__ import annotations
@@ -24,8 +25,30 @@ if TYPE_CHECKING:
     from scoring.merging.field import PairField
     from scoring.merging.verdicts import Wanted
 
-#: Shares of the pairs left out, nearest by forecast first, at which the strata of an audit end.
-_AUDIT_BORDERS = (0.01, 0.03, 0.1, 0.3)
+#: The first stratum of an audit holds so many times the pairs wanted; each is so many times the one before.
+_FIRST_STRATUM, _STRATUM_GROWTH = 2, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One step of the ladder.
+
+    Attributes:
+        num_answers: of each cloud that are compared
+        share: of all pairs that get this far
+        margin: how many times the pairs wanted get this far at least
+    """
+
+    num_answers: int
+    share: float
+    margin: float
+
+
+#: 3, 15 and 50 ms a pair, where the solver takes 120; shares and margins leave room for their errors, on text
+#: .005, .004 and .002.
+RUNGS = (Rung(100, 0.15, 20), Rung(200, 0.05, 10), Rung(400, 0.015, 4))
+#: Smallest batch of pairs solved between two looks, whatever its share.
+_MIN_BATCH = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +58,9 @@ class SearchEffort:
     Attributes:
         max_exact_pairs: up to this many pairs are searched by branch and bound, and nothing is left to a
             forecast; None for always
-        coarse_answers: answers of each cloud in a coarse distance
-        coarse_share: share of the pairs that get one
+        rungs: estimated distances, each from more answers than the one before and of fewer pairs
         num_trials: pairs solved at first, for the forecast to learn from
+        num_local_trials: pairs solved after each rung, those that look nearest then
         batch_share: share of the pairs solved between two looks at what they brought
         patience: batches in a row that bring nothing nearer before the search ends
         num_audited: pairs solved at the end, of those left out, to measure what was missed
@@ -46,9 +69,9 @@ class SearchEffort:
     """
 
     max_exact_pairs: int | None = 5_000
-    coarse_answers: int = 100
-    coarse_share: float = 0.03
+    rungs: tuple[Rung, ...] = RUNGS
     num_trials: int = 200
+    num_local_trials: int = 50
     batch_share: float = 0.0005
     patience: int = 2
     num_audited: int = 200
@@ -56,10 +79,14 @@ class SearchEffort:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.coarse_share <= 1 or not 0 < self.batch_share <= 1:
-            raise InvalidInputError("coarse_share and batch_share lie above 0 and go up to 1")
-        if self.coarse_answers < 2 or self.num_trials < 2 or self.patience < 1:
-            raise InvalidInputError("a search needs 2 coarse answers, 2 trials and a patience of 1 at least")
+        shares = [rung.share for rung in self.rungs]
+        if not all(0 < share <= 1 for share in (*shares, self.batch_share)):
+            raise InvalidInputError("batch_share and the rungs' shares lie above 0 and go up to 1")
+        sizes = [rung.num_answers for rung in self.rungs]
+        if sizes != sorted(set(sizes)) or shares != sorted(shares, reverse=True):
+            raise InvalidInputError("each rung takes more answers of fewer pairs than the one before")
+        if min(sizes, default=2) < 2 or self.num_trials < 2 or self.patience < 1:
+            raise InvalidInputError("a search needs 2 answers, 2 trials and a patience of 1 at least")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +112,48 @@ def climb(
 ) -> Audit:
     """Solve the pairs that are likely to be wanted, and measure what was missed."""
     rng = np.random.default_rng(effort.seed)
-    trials = _try_some(field, effort, crew=crew, rng=rng)
-    predictors = field.predictors()
-    expected = _forecast(field, predictors)
-    likely = np.argsort(expected, kind="stable")[: int(np.ceil(effort.coarse_share * len(field)))]
     # What an earlier night left unsolved has been judged; its estimates would only be made again.
-    likely = likely[field.is_new[likely] & ~field.is_solved[likely]]
-    field.sift(np.union1d(likely, trials), crew)
-    predictors = np.column_stack([predictors, field.coarse, field.coarse**2])
+    if not (field.is_new & ~field.is_solved).any():
+        return Audit(0, 0.0)
+    trials = _try_some(field, effort, crew=crew, rng=rng)
     open_at_first = np.flatnonzero(field.is_new & ~field.is_solved)
+    predictors, likely = field.predictors(), np.arange(len(field))
+    expected = best_guess = _forecast(field, predictors)
+    for rung in effort.rungs:
+        num_likely = max(rung.share * len(field), rung.margin * wanted.expected_number(expected))
+        likely = _lowest(expected, likely, int(np.ceil(num_likely)))
+        asked = likely[field.is_new[likely]]
+        field.sift(np.union1d(asked, trials), crew, num_answers=rung.num_answers)
+        estimates = field.estimates[rung.num_answers]
+        predictors = np.column_stack([predictors, estimates, estimates**2])
+        trials = np.union1d(trials, _try_nearest(field, asked, predictors, effort, crew=crew))
+        expected = _forecast(field, predictors)
+        best_guess = np.where(np.isfinite(expected), expected, best_guess)
+    todo = likely[field.is_new[likely] & ~field.is_solved[likely]]
     _solve_nearest(
-        field, wanted, effort, likely=likely, predictors=predictors, crew=crew, on_progress=on_progress
+        field, wanted, effort, likely=todo, predictors=predictors, crew=crew, on_progress=on_progress
     )
-    return _audit(field, wanted, effort, open_at_first, expected=expected, crew=crew, rng=rng)
+    return _audit(field, wanted, effort, open_at_first, expected=best_guess, crew=crew, rng=rng)
+
+
+def _lowest(expected: NDArray[np.float64], places: NDArray[np.intp], num_places: int) -> NDArray[np.intp]:
+    """Those of some places that are expected nearest."""
+    return places[np.argsort(expected[places], kind="stable")][:num_places]
+
+
+def _try_nearest(
+    field: PairField,
+    places: NDArray[np.intp],
+    predictors: NDArray[np.float64],
+    effort: SearchEffort,
+    *,
+    crew: Crew,
+) -> NDArray[np.intp]:
+    """Solve the pairs that look nearest now: likely wanted, and where the forecast has to be good."""
+    unsolved = places[~field.is_solved[places]]
+    nearest = _lowest(_forecast(field, predictors), unsolved, effort.num_local_trials)
+    field.solve(nearest, crew)
+    return nearest
 
 
 def _try_some(
@@ -137,7 +193,7 @@ def _solve_nearest(
 ) -> None:
     """Solve the likely pairs, those expected nearest first, until batches bring nothing nearer."""
     todo, num_idle = likely, 0
-    size = max(1, int(np.ceil(effort.batch_share * len(likely) / effort.coarse_share)))
+    size = max(_MIN_BATCH, int(np.ceil(effort.batch_share * len(field))))
     while len(todo) and num_idle < effort.patience:
         todo = todo[np.argsort(_forecast(field, predictors)[todo], kind="stable")]
         batch, todo = todo[:size], todo[size:]
@@ -159,20 +215,29 @@ def _audit(
 ) -> Audit:
     """Solve a sample of the pairs left out without certainty, more of those that are likelier to be near.
 
-    Strata by expected distance, each some three times as large as the one before, get the same number of
+    Strata by expected distance, each several times as large as the one before, get the same number of
     samples each; a near pair counts for as many as its sample stood for.
     """
     cutoff = wanted.cutoff(field.solved_distances())
     left = open_at_first[~field.is_solved[open_at_first] & (field.lower[open_at_first] <= cutoff)]
     left = left[np.argsort(expected[left], kind="stable")]
+    strata = np.split(left, _borders(wanted.expected_number(expected), len(left)))
     # Of a night on which few pairs are new, few are audited: the others were when they were new.
-    num_strata = len(_AUDIT_BORDERS) + 1
-    num_samples = int(np.ceil(effort.num_audited * len(open_at_first) / max(len(field), 1) / num_strata))
+    share_new = len(open_at_first) / max(len(field), 1)
+    num_samples = int(np.ceil(effort.num_audited * share_new / len(strata)))
     num_audited, num_missed = 0, 0.0
-    for stratum in np.split(left, [int(share * len(left)) for share in _AUDIT_BORDERS]):
+    for stratum in strata:
         sample = rng.permutation(stratum)[:num_samples]
         field.solve(sample, crew)
         if len(sample):
             num_missed += float((field.distances[sample] < cutoff).mean()) * len(stratum)
             num_audited += len(sample)
     return Audit(num_audited, num_missed)
+
+
+def _borders(num_wanted: int, num_left: int) -> list[int]:
+    """Where the strata end, the last one aside."""
+    borders = [max(1, _FIRST_STRATUM * num_wanted)]
+    while borders[-1] < num_left:
+        borders.append(borders[-1] + borders[-1] * _STRATUM_GROWTH)
+    return borders[:-1]

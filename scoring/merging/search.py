@@ -17,7 +17,7 @@ import numpy as np
 
 from scoring.merging.crew import ROUNDING, crew
 from scoring.merging.field import PairField
-from scoring.merging.ladder import Audit, SearchEffort, climb
+from scoring.merging.ladder import Audit, Rung, SearchEffort, climb
 from scoring.merging.verdicts import PairDistance, Wanted
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from scoring.merging.distances import GwSettings
     from scoring.merging.summaries import CloudSummary
 
-__all__ = ["PairDistance", "SearchEffort", "SearchReport", "nearest_pairs"]
+__all__ = ["PairDistance", "Rung", "SearchEffort", "SearchReport", "nearest_pairs"]
 
 #: Pairs that branch and bound solves between two looks at how near a pair has to be.
 _BATCH_SIZE = 32
@@ -46,9 +46,9 @@ class SearchReport:
         num_solved: pairs solved in this search
         num_reused: pairs whose solved distance was known
         seconds: wall time
-        num_sifted: coarse distances computed in this search
+        num_sifted: estimated distances computed in this search
         cutoff: how near a pair had to be to be among `pairs`
-        examined: everything worth keeping for the next search: pairs solved or sifted, now or before
+        examined: everything worth keeping for the next search: pairs solved or estimated, now or before
         summaries: of each cloud, by its digest, for the next search's clouds
         recall: estimated share found of the pairs asked for; 1 where every verdict is certified
         num_audited: pairs solved only to estimate `recall`
@@ -100,7 +100,7 @@ def nearest_pairs(
     """
     started = time.monotonic()
     effort, wanted = effort or SearchEffort(), Wanted(num_pairs, threshold)
-    field = PairField(clouds, settings=settings, coarse_answers=effort.coarse_answers)
+    field = PairField(clouds, settings=settings, rungs=[rung.num_answers for rung in effort.rungs])
     field.take_over(known)
     is_exact = wanted.is_all or effort.max_exact_pairs is None or len(field) <= effort.max_exact_pairs
     progress = on_progress or (lambda _done, _all: None)
@@ -131,7 +131,6 @@ def _report(field: PairField, wanted: Wanted, audit: Audit, *, seconds: float) -
     solved = np.flatnonzero(field.is_solved)
     near = solved[np.argsort(field.distances[solved], kind="stable")]
     near = near[field.distances[near] <= cutoff][: wanted.num_pairs]
-    examined = np.flatnonzero(field.is_solved | ~np.isnan(field.coarse))
     num_missed = min(audit.num_missed, float(len(near)))
     return SearchReport(
         pairs=field.verdicts(near, cutoff=cutoff),
@@ -142,7 +141,7 @@ def _report(field: PairField, wanted: Wanted, audit: Audit, *, seconds: float) -
         seconds=seconds,
         num_sifted=field.num_sifted,
         cutoff=cutoff,
-        examined=field.verdicts(examined, cutoff=cutoff),
+        examined=field.verdicts(field.examined(), cutoff=cutoff),
         summaries={
             cloud.digest: summary for cloud, summary in zip(field.clouds, field.summaries, strict=True)
         },

@@ -20,12 +20,12 @@ class PairDistance:
     Attributes:
         first: the item whose id sorts first
         second: the other item
-        distance: the solver's, where `solved`; else a coarse one, from fewer answers, which only ranks
+        distance: the solver's, where `solved`; else an estimate, which only ranks
         lower_bound: certified: the true distance of the two clouds is not below it
         num_answers: answers of the smaller cloud that the distance rests on
         solved: whether the solver ran on all answers
         certified: whether the pair's place inside or outside of what was asked for is certain: solved, or
-            bounded away. What lies outside by its coarse distance or by a forecast alone is not certain.
+            bounded away. What lies outside by an estimate or by a forecast alone is not certain.
     """
 
     first: str
@@ -67,3 +67,8 @@ class Wanted:
         if self.num_pairs is not None and len(solved) >= self.num_pairs:
             limit = min(limit, float(np.partition(solved, self.num_pairs - 1)[self.num_pairs - 1]))
         return limit
+
+    def expected_number(self, expected: NDArray[np.float64]) -> int:
+        """How many pairs will be wanted, as far as expected distances tell."""
+        within = len(expected) if self.threshold is None else int((expected <= self.threshold).sum())
+        return within if self.num_pairs is None else min(within, self.num_pairs)

@@ -83,13 +83,16 @@ class Study:
         members = {str(item.item_id): self._member(item, answers) for item, answers in suite}
         self._reader = reader_for(list(members.values()), backbone)
         self.items = {name: self._studied(name, member) for name, member in members.items()}
+        self._before: dict[str, NDArray[np.int64]] = {}
         self.blocks = {name: one.pupil.member.item.language for name, one in self.items.items()}
 
     def before(self, name: str) -> NDArray[np.int64]:
         """An item's own scorer's levels on its test answers [num_test, num_traits]."""
-        one = self.items[name]
-        member = one.pupil.member
-        return self._levels(one, member.head, one.pupil.updates, member.scorer.decisions)
+        if name not in self._before:
+            one = self.items[name]
+            member = one.pupil.member
+            self._before[name] = self._levels(one, member.head, one.pupil.updates, member.scorer.decisions)
+        return self._before[name]
 
     def after(self, group: Sequence[str], method: str) -> dict[str, NDArray[np.int64]]:
         """Levels by the group's merged scorers, by item; merged now unless that has been done."""

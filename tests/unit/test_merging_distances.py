@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scoring.errors import InvalidInputError
 from scoring.merging.bounds import distance_profile, first_bound, second_bound
-from scoring.merging.distances import GwSettings, coarse_distance, gw_distance, noise_floor, third_bound
+from scoring.merging.distances import GwSettings, estimated_distance, gw_distance, noise_floor, third_bound
 from scoring.merging.relations import relate
 from tests.made_clouds import blobs, cloud, moved, textlike
 
@@ -136,12 +136,12 @@ def test_a_clouds_size_counts_with_a_common_scale_only() -> None:
     assert gw_distance(common.relations(one), common.relations(three), common).distance > 0.1
 
 
-def test_coarse_distances_rank_as_distances_do() -> None:
+def test_estimated_distances_rank_as_distances_do() -> None:
     apart = np.linspace(0.0, 1.5, 12)
     base = blobs(7, num_answers=60, num_dims=4)
     stretched = [relate(base * np.array([1 + gap, 1, 1, 1])) for gap in apart]
     coarse = [
-        coarse_distance(stretched[0].matrix.astype(np.float32), other.matrix.astype(np.float32))
+        estimated_distance(stretched[0].matrix.astype(np.float32), other.matrix.astype(np.float32))
         for other in stretched
     ]
     solved = [gw_distance(stretched[0], other, GwSettings()).distance for other in stretched]

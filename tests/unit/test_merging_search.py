@@ -15,7 +15,7 @@ from scoring.errors import InvalidInputError
 from scoring.merging.crew import ROUNDING, Crew
 from scoring.merging.distances import GwSettings, gw_distance
 from scoring.merging.field import PairField
-from scoring.merging.search import PairDistance, SearchEffort, SearchReport, nearest_pairs
+from scoring.merging.search import PairDistance, Rung, SearchEffort, SearchReport, nearest_pairs
 from tests.made_clouds import blobs, cloud, textlike
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def test_what_the_search_prunes_by_never_exceeds_a_distance_nor_says_little() ->
     field = PairField(
         [cloud(f"item{place}", points) for place, points in enumerate(shapes)],
         settings=GwSettings(),
-        coarse_answers=20,
+        rungs=(Rung(20, 0.3, 1),),
     )
     at_first = field.lower.copy()
     field.solve(np.arange(len(field)), Crew(), cutoff=np.inf)
@@ -150,7 +150,11 @@ def crowd() -> list[FeatureCloud]:
 
 
 LADDER = SearchEffort(
-    max_exact_pairs=100, coarse_answers=30, coarse_share=0.3, num_trials=60, batch_share=0.01, num_audited=90
+    max_exact_pairs=100,
+    rungs=(Rung(15, 0.4, 3), Rung(30, 0.2, 2)),
+    num_trials=60,
+    num_local_trials=10,
+    num_audited=90,
 )
 
 
@@ -171,7 +175,8 @@ def test_the_ladder_finds_the_nearest_without_solving_most(
     assert len(climbed.pairs) == 30
     assert len(found) >= 24
     assert climbed.num_solved < climbed.num_pairs / 3
-    assert climbed.num_sifted < climbed.num_pairs / 2
+    num_trials = LADDER.num_trials + len(LADDER.rungs) * LADDER.num_local_trials
+    assert climbed.num_sifted <= sum(rung.share * climbed.num_pairs + num_trials for rung in LADDER.rungs)
 
 
 def test_the_ladder_says_what_is_certain_and_what_is_not(climbed: SearchReport) -> None:
@@ -185,7 +190,7 @@ def test_the_ladder_says_what_is_certain_and_what_is_not(climbed: SearchReport) 
 
 
 def test_the_audit_notices_a_search_that_gives_up_early(crowd: list[FeatureCloud]) -> None:
-    hasty = replace(LADDER, coarse_share=0.002, num_trials=6, batch_share=0.0001, num_audited=600)
+    hasty = replace(LADDER, rungs=(Rung(30, 0.002, 0),), num_trials=6, num_local_trials=0, num_audited=600)
     report = nearest_pairs(crowd, num_pairs=200, threshold=None, settings=QUICK, effort=hasty)
     # A hundred and twenty of each stratum, and all of the first two, which are smaller.
     assert 400 < report.num_audited < 600
@@ -198,8 +203,8 @@ def test_the_next_night_costs_what_has_changed(crowd: list[FeatureCloud], climbe
     report = nearest_pairs(changed, **limits, known=keyed(crowd, climbed))
     num_new = len(crowd) - 1
     assert 0 < report.num_solved <= num_new
-    # The forecast learns from known distances, whose coarse ones are made again.
-    assert report.num_sifted <= num_new + LADDER.num_trials
+    # The forecast learns from known distances, whose estimates are made again on each of the two rungs.
+    assert report.num_sifted <= 2 * (num_new + LADDER.num_trials + LADDER.num_local_trials)
     assert report.num_reused == sum(
         pair.solved for pair in climbed.examined if crowd[0].item_id not in (pair.first, pair.second)
     )
@@ -213,8 +218,8 @@ def test_coarse_distances_of_another_sample_size_are_not_taken_over(
     known = keyed(crowd, climbed)
     limits = {"num_pairs": 30, "threshold": None, "settings": QUICK, "known": known}
     same = nearest_pairs(crowd, **limits, effort=LADDER)
-    other = nearest_pairs(crowd, **limits, effort=replace(LADDER, coarse_answers=20))
-    assert same.num_sifted <= LADDER.num_trials
+    other = nearest_pairs(crowd, **limits, effort=replace(LADDER, rungs=(Rung(20, 0.3, 1),)))
+    assert same.num_sifted == 0
     assert same.num_solved == 0
     assert other.num_sifted > 3 * LADDER.num_trials
 
@@ -235,7 +240,17 @@ def test_limits_below_zero_are_refused() -> None:
         nearest_pairs([], num_pairs=-1, threshold=None, settings=QUICK)
 
 
-@pytest.mark.parametrize("wrong", [{"coarse_share": 0}, {"batch_share": 2}, {"num_trials": 1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rungs": (Rung(100, 0, 1),)},
+        {"rungs": (Rung(1, 0.1, 1),)},
+        {"rungs": (Rung(100, 0.1, 1), Rung(50, 0.1, 1))},
+        {"rungs": (Rung(50, 0.1, 1), Rung(100, 0.2, 1))},
+        {"batch_share": 2},
+        {"num_trials": 1},
+    ],
+)
 def test_an_effort_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InvalidInputError):
         SearchEffort(**wrong)
