@@ -30,6 +30,7 @@ from workers.health import forget_pulse, pulse_folder
 from workers.housekeeping import Rounds, Watchdog, repair
 from workers.metrics import WorkerCollector, served
 from workers.nightly import run_nightly
+from workers.periods import current_period
 from workers.pipeline import Pipeline
 from workers.places import database_url
 from workers.roster import RosterKeeper
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from scoring.engine import Engine
     from workers.doors.stream import StreamReader
-    from workers.settings import Settings
+    from workers.settings import NightSettings, Settings
 
 log = get_logger("consumer")
 
@@ -128,7 +129,7 @@ def run_worker(settings: Settings, engine: Engine, *, shards: Sequence[int] | No
     gate = Gate(database, publisher.put_back, clear_way=clear_way)
     station = _assemble(settings, database, publisher, gate, engine, clear_way)
     app = make_app(settings, gate=gate)
-    _offer_tasks(app, station)
+    _offer_tasks(app, station, settings.night)
     _follow_signals(station)
     shards = range(settings.broker.num_shards) if shards is None else shards
     worker = app.Worker(
@@ -190,7 +191,7 @@ def _assemble(
     return Station(database, batcher, pipeline, gate, desk, rounds, reader, pulse_folder(settings), collector)
 
 
-def _offer_tasks(app: Celery, station: Station) -> None:
+def _offer_tasks(app: Celery, station: Station, night: NightSettings) -> None:
     def score(**payload: Any) -> None:
         try:
             with station.gate.held():
@@ -215,7 +216,7 @@ def _offer_tasks(app: Celery, station: Station) -> None:
     def nightly() -> None:
         with station.gate.held():
             log.debug("nightly_tick")
-            run_nightly(station.database)
+            run_nightly(station.database, period=current_period(night))
 
     app.task(name=SCORE_TASK, shared=False)(score)
     app.task(name=SUBMIT_TASK, shared=False, bind=True)(submit)

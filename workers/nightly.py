@@ -11,7 +11,6 @@ import atexit
 import subprocess
 import sys
 import threading
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from db import gw_runs, runs
@@ -67,7 +66,7 @@ _page = Errand(_PAGE_COMMAND)
 def run_nightly(
     database: Database,
     *,
-    period: str | None = None,
+    period: str,
     retraining: Errand = _retraining,
     merging: Errand = _merging,
     page: Errand = _page,
@@ -76,7 +75,7 @@ def run_nightly(
 
     Args:
         database: the ledger.
-        period: the day as YYYY-MM-DD; today in UTC by default.
+        period: the night, by `workers.periods`.
         retraining: what retrains the items that are due.
         merging: what compares items and tries merges; begun once the retraining is done.
         page: what draws the reads of the night and writes the morning's page.
@@ -84,7 +83,6 @@ def run_nightly(
     Returns:
         Whether this call was the one that audited.
     """
-    period = period or datetime.now(UTC).date().isoformat()
     with database.begin() as connection:
         is_retrained = runs.is_done(connection, kind=RETRAIN, period=period)
         is_merged = runs.is_done(connection, kind=gw_runs.KIND, period=period)

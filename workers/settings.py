@@ -6,8 +6,10 @@ Names are `SCOREFOLD_<SECTION>__<NAME>`; an unknown name is an error, so that a 
 from __future__ import annotations
 
 import os
+from datetime import time
 from pathlib import Path
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -124,6 +126,22 @@ class ReadsSettings(_Section):
     seed: int = Field(0, description="another seed draws another sample")
 
 
+class NightSettings(_Section):
+    """When the night begins: retraining, merging and the morning's page come once after it."""
+
+    begins_at: time = Field(time(0), description="wall clock, HH:MM")
+    time_zone: str = Field("UTC", description="IANA name, such as Europe/Berlin")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError) as error:  # not found; a path; a folder
+            raise ValueError(f"{name!r} is no time zone; use an IANA name such as Europe/Berlin") from error
+        return name
+
+
 class ReportSettings(_Section):
     """Where the morning's page goes."""
 
@@ -180,6 +198,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     intake: IntakeSettings = IntakeSettings()
     reads: ReadsSettings = ReadsSettings()
+    night: NightSettings = NightSettings()
     report: ReportSettings = ReportSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

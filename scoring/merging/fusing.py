@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from scoring.merging.updates import Updates
     from scoring.training.network import Inputs
 
-Method = Literal["joint", "least_squares", "mean"]
+Method = Literal["joint", "least_squares", "mean", "ties", "aligned_ties"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,8 @@ class FusionConfig:
     """How a group is merged.
 
     Attributes:
-        method: None takes the first that the members' answers allow: joint, least_squares, mean
+        method: None takes the first that the members' answers allow: joint, least_squares, mean. The ways of
+            `merge_updates` beside the mean are for comparison.
         rank: of the shared update; None is the largest among the members
         teacher_weight: share of the items' own models in a human-scored answer's target
         refits_heads: whether heads are fitted on the merged features, rather than kept as they are
@@ -154,8 +155,8 @@ def decisions_for(
 def _merged_updates(pupils: Sequence[Pupil], method: Method, config: FusionConfig) -> Updates:
     updates = [pupil.updates for pupil in pupils]
     rank = config.rank or max(one.rank for each in updates for one in each.values())
-    if method == "mean":
-        return merge_updates(updates, rank=rank)
+    if method == "mean" or method == "ties" or method == "aligned_ties":  # noqa: PLR1714 (narrows the type)
+        return merge_updates(updates, way=method, rank=rank)
     return least_squares_updates(updates, [pupil.moments for pupil in pupils], rank=rank)
 
 

@@ -51,6 +51,10 @@ METHODS: Mapping[str, FusionConfig] = {
     "refitted": FusionConfig(method="least_squares"),
     "joint": FusionConfig(method="joint"),
 }
+#: Weights alone, heads fitted again: what the other ways are compared with.
+WEIGHT_WAYS: Mapping[str, FusionConfig] = {
+    way: FusionConfig(method=way) for way in ("mean", "ties", "aligned_ties")
+}
 _NUM_CLOUD_ANSWERS = 400
 _NUM_PROBES = 200
 _SEED = 20260101
@@ -96,7 +100,7 @@ class Study:
 
     def after(self, group: Sequence[str], method: str) -> dict[str, NDArray[np.int64]]:
         """Levels by the group's merged scorers, by item; merged now unless that has been done."""
-        config = METHODS[method]
+        config = {**METHODS, **WEIGHT_WAYS}[method]
         keys = {name: self.items[name].pupil.member.scorer.extractor for name in group}
 
         def merged() -> dict[str, Any]:

@@ -21,7 +21,7 @@ from scoring.evaluation.policy import read_policy
 from scoring.merging.criteria import random_criterion
 from scoring.merging.evidence import FIGURES, compare
 from scoring.merging.groups import GroupRules, choose_groups
-from tests.benchmarks.merging import METHODS, Study
+from tests.benchmarks.merging import METHODS, WEIGHT_WAYS, Study
 from tests.benchmarks.suite import suite
 
 if TYPE_CHECKING:
@@ -93,10 +93,18 @@ def test_merging(shared_data: Path, request: pytest.FixtureRequest) -> None:
         costs[share, criterion, method] = found = plans.cost(groups, method)
         print(_row(share, criterion, method, groups, found), flush=True)
     if not is_short:
-        for way in ("greedy", "average_linkage"):
-            groups = plans.groups("gw", SHARES["half"], way=way)
-            print(_row("half", f"gw, {way}", "refitted", groups, plans.cost(groups, "refitted")), flush=True)
+        _compare_ways(plans)
     print(json.dumps(_summary(costs, is_short=is_short)))
+
+
+def _compare_ways(plans: Plans) -> None:
+    """Other ways to choose groups by GW, and to merge weights without an answer."""
+    for way in ("greedy", "average_linkage"):
+        groups = plans.groups("gw", SHARES["half"], way=way)
+        print(_row("half", f"gw, {way}", "refitted", groups, plans.cost(groups, "refitted")), flush=True)
+    groups = plans.groups("gw", SHARES["half"])
+    for method in WEIGHT_WAYS:
+        print(_row("half", "gw", method, groups, plans.cost(groups, method)), flush=True)
 
 
 def _wanted(*, is_short: bool) -> list[tuple[str, str, str]]:

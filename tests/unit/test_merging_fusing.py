@@ -114,6 +114,18 @@ def test_without_validation_answers_everything_goes_to_a_person(group: Group) ->
     assert fusion.decisions[0]["trait0"].review_below == REVIEW_ALL
 
 
+def test_the_ways_beside_the_mean_give_another_extractor(group: Group) -> None:
+    reader, pupils = group.taught()
+    told = {
+        way: fuse(pupils, reader=reader, backbone=group.backbone, config=replace(BRIEF, method=way))
+        for way in ("mean", "ties", "aligned_ties")
+    }
+    whole = {way: torch.cat([one.dense().ravel() for one in f.updates.values()]) for way, f in told.items()}
+    assert not torch.allclose(whole["mean"], whole["ties"])
+    assert not torch.allclose(whole["ties"], whole["aligned_ties"])
+    assert {fusion.method for fusion in told.values()} == set(told)
+
+
 def test_heads_are_kept_where_that_is_asked_for(group: Group) -> None:
     reader, pupils = group.taught()
     config = replace(BRIEF, method="mean", refits_heads=False)

@@ -30,7 +30,11 @@ WRONG = {
 
 
 #: Values of settings that have a form of their own.
-FORMED = {"metrics_address": "127.0.0.1:9464"}
+FORMED = {
+    "metrics_address": "127.0.0.1:9464",
+    "begins_at": "02:30:00",
+    "time_zone": "Europe/Berlin",
+}
 
 
 def another_value(annotation: object, default: object) -> str:

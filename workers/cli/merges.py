@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,7 +36,9 @@ _BEHIND_SCORING = 10
 
 @merges.command()
 def run(
-    period: Annotated[str | None, typer.Option(help="one run a period; today (UTC) by default")] = None,
+    period: Annotated[
+        str | None, typer.Option(help="one run a period; the night that began last by default")
+    ] = None,
     policy: PolicyFile = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 1,
     scheduled: Annotated[bool, typer.Option("--scheduled", hidden=True)] = False,
@@ -51,10 +52,11 @@ def run(
     """
     from workers.merging.night import MergeNight
     from workers.nightly import skip_merging
+    from workers.periods import current_period
     from workers.telemetry import configure_logging
 
     database, settings, rules = _opened(policy)
-    period = period or datetime.now(UTC).date().isoformat()
+    period = period or current_period(settings.night)
     if dry_run:
         show_standing(database, settings, as_json=as_json)
         return

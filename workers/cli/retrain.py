@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,7 +41,8 @@ def retrain(
     only: Annotated[list[str] | None, typer.Option(help="only history rows with name=value")] = None,
     policy: Annotated[Path | None, typer.Option(help="thresholds; see docs/policy.md")] = None,
     period: Annotated[
-        str | None, typer.Option(help="an item is retrained once a period; today (UTC) by default")
+        str | None,
+        typer.Option(help="an item is retrained once a period; the night that began last by default"),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="passes over the answers at most")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 2,
@@ -60,6 +60,7 @@ def retrain(
     from scoring.errors import InvalidInputError
     from workers.dueness import standings
     from workers.nightly import skip_retraining
+    from workers.periods import current_period
     from workers.places import database_url
     from workers.policies import find_policy
     from workers.retraining import Retrainer
@@ -70,7 +71,7 @@ def retrain(
         raise InvalidInputError("say --due, or name items, or --dry-run to see how all of them stand")
     settings = load_settings()
     rules, database = find_policy(settings, policy), make_engine(database_url(settings))
-    period = period or datetime.now(UTC).date().isoformat()
+    period = period or current_period(settings.night)
     if dry_run:
         _show_standings(standings(database, rules), as_json=as_json)
         return

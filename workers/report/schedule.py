@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from db import reading, runs
+from workers.periods import current_period
 from workers.report.morning import write_report
 from workers.telemetry import get_logger
 from workers.writer import database_errors
@@ -29,13 +29,13 @@ def run_morning(database: Database, settings: Settings, *, period: str | None = 
     Args:
         database: the ledger.
         settings: share and seed of the reads, the folder of the page.
-        period: the day as YYYY-MM-DD; today in UTC by default.
+        period: the night as YYYY-MM-DD; the last one that began by default.
 
     Raises:
         InvalidInputError: the page cannot be written.
         DatabaseUnavailableError: Postgres does not answer.
     """
-    period = period or datetime.now(UTC).date().isoformat()
+    period = period or current_period(settings.night)
     with database_errors(), database.begin() as connection:
         runs.begin_again(connection, kind=MORNING, period=period)
         num_drawn = reading.draw_read_behind(
