@@ -179,6 +179,21 @@ def known_distances(connection: Connection, gw_run_id: int, settings_key: str) -
     return [DistanceRecord(**row._mapping) for row in rows]
 
 
+def judged_clouds(connection: Connection, gw_run_id: int, settings_key: str) -> set[str]:
+    """Digests of the clouds of the last run under these settings that went to its end before this one."""
+    rows = connection.execute(
+        text("""
+            SELECT c.digest FROM model.gw_run_cloud c
+            WHERE c.gw_run_id = (
+                SELECT gw_run_id FROM model.gw_run
+                WHERE state = 'done' AND gw_run_id < :run AND settings ->> 'settings_key' = :settings_key
+                ORDER BY gw_run_id DESC LIMIT 1)
+        """),
+        {"run": gw_run_id, "settings_key": settings_key},
+    )
+    return set(rows.scalars())
+
+
 def add_distances(
     connection: Connection, claimed: GwRunClaim, distances: Sequence[DistanceRecord], *, settings_key: str
 ) -> None:

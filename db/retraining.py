@@ -111,6 +111,19 @@ def abandoned(connection: Connection) -> dict[str, str]:
     return {row.item_id: row.trigger for row in rows}
 
 
+def abandon(connection: Connection, item_id: str) -> None:
+    """Give up an item's run that nobody holds any more: the item has no champion by now."""
+    connection.execute(
+        text("""
+            UPDATE model.training_run
+            SET state = 'failed', error = 'the item has lost its champion', token = NULL, lease_until = NULL,
+                finished_at = now()
+            WHERE item_id = :item_id AND state = 'running' AND period IS NOT NULL AND lease_until < now()
+        """),
+        {"item_id": item_id},
+    )
+
+
 def busy(connection: Connection) -> list[BusyRun]:
     """Runs that another process holds."""
     rows = connection.execute(

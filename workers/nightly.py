@@ -37,7 +37,7 @@ class Errand:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> bool:
+    def start(self, *arguments: str) -> bool:
         """Start it, unless it still runs; returns whether it was started."""
         with self._lock:
             if self._child is not None and self._child.poll() is None:
@@ -46,7 +46,7 @@ class Errand:
                 atexit.register(self.end)
             # What it says goes where this process's log goes.
             self._child = subprocess.Popen(  # noqa: S603 (our own command)
-                self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+                [*self._command, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
             )
             return True
 
@@ -83,17 +83,19 @@ def run_nightly(
     Returns:
         Whether this call was the one that audited.
     """
+    # Begun now, a command might come to its senses in the next night.
+    told = ("--period", period)
     with database.begin() as connection:
         is_retrained = runs.is_done(connection, kind=RETRAIN, period=period)
         is_merged = runs.is_done(connection, kind=gw_runs.KIND, period=period)
     is_first = _audit_once(database, period)
-    if not is_retrained and retraining.start():
+    if not is_retrained and retraining.start(*told):
         log.info("retraining_started", period=period)
-    if is_retrained and not is_merged and merging.start():
+    if is_retrained and not is_merged and merging.start(*told):
         log.info("merging_started", period=period)
     with database.begin() as connection:
         is_page_due = runs.is_morning_due(connection, period=period)
-    if is_page_due and page.start():
+    if is_page_due and page.start(*told):
         log.info("page_started", period=period)
     return is_first
 

@@ -84,6 +84,10 @@ class Retrainer:
         with database_errors(), self._database.begin() as connection:
             runs.begin(connection, kind=RETRAIN, period=period)
             triggers = retraining.abandoned(connection)
+            # An item may have lost its champion since its training was begun: there is nothing to go on with.
+            for item_id in triggers.keys() - _champions(connection).keys():
+                del triggers[item_id]
+                retraining.abandon(connection, item_id)
         for one in standings(self._database, self._policy):
             if one.trigger is not None:
                 triggers.setdefault(one.item_id, one.trigger)

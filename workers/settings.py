@@ -132,6 +132,13 @@ class NightSettings(_Section):
     begins_at: time = Field(time(0), description="wall clock, HH:MM")
     time_zone: str = Field("UTC", description="IANA name, such as Europe/Berlin")
 
+    @field_validator("begins_at")
+    @classmethod
+    def _is_local(cls, begins_at: time) -> time:
+        if begins_at.tzinfo is not None:
+            raise ValueError("a wall clock has no offset; name the zone in SCOREFOLD_NIGHT__TIME_ZONE")
+        return begins_at
+
     @field_validator("time_zone")
     @classmethod
     def _is_known(cls, name: str) -> str:

@@ -93,10 +93,13 @@ def crew(num_processes: int) -> Iterator[Crew]:
         return
     # Spawned, because a fork would copy this process's threads in whatever state they are.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        num_processes, mp_context=context, initializer=threadpool_limits, initargs=(1,)
-    ) as pool:
+    with ProcessPoolExecutor(num_processes, mp_context=context, initializer=_settle) as pool:
         yield Crew(pool, num_processes)
+
+
+def _settle() -> None:
+    """One BLAS thread in a new process; to find this function it has loaded numpy, scipy and POT by now."""
+    threadpool_limits(1)
 
 
 def solve(problem: Problem) -> Solution:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 STARTS = ("annealed", "tlb", "uniform")
 #: A start is run on all answers when its GW^2 on a small sample is within this share of the best.
 _CLOSE = 0.05
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +166,9 @@ def _contenders(first: Relations, second: Relations, settings: GwSettings) -> tu
     values = {
         start: _solve(one, other, _start(start, one, other, bound), settings)[0] for start in settings.starts
     }
-    return tuple(start for start in values if values[start] <= min(values.values()) * (1 + _CLOSE))
+    # Between copies the least GW^2 is 0, or a speck below it.
+    limit = max(min(values.values()), 0.0) * (1 + _CLOSE) + _ROUNDING
+    return tuple(start for start in values if values[start] <= limit)
 
 
 def _start(name: str, first: Relations, second: Relations, bound: ThirdBound) -> NDArray[np.float64] | None:

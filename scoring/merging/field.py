@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from scoring.merging.summaries import CloudSummary, pair_bounds, pair_predictors
 from scoring.merging.verdicts import PairDistance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from scoring.merging.distances import GwSettings
     from scoring.merging.relations import Relations
 
-#: Relational matrices kept at hand: 1.3 MB each at 400 answers, samples' at most half of that.
+#: Relational matrices kept at hand: 1.3 MB each at 400 answers.
 _MAX_RELATIONS = 200
-_MAX_SAMPLES = 400
+#: What samples' matrices may take on each rung.
+_SAMPLE_BYTES = 2**28
 
 
 class PairField:
@@ -39,20 +40,31 @@ class PairField:
         summaries: of each cloud [num_clouds]
         distances: the solver's, nan where it has not run [num_pairs]
         estimates: by answers of each cloud in an estimated distance; nan where there is none [num_pairs]
+        is_new: whether no earlier search has judged the pair [num_pairs]
+        is_fresh: whether this search has solved or estimated it [num_pairs]
         num_solved: pairs that this search solved
         num_sifted: estimated distances that this search computed
         num_reused: pairs whose distance was known before
     """
 
     def __init__(
-        self, clouds: Sequence[FeatureCloud], *, settings: GwSettings, rungs: Sequence[int] = ()
+        self,
+        clouds: Sequence[FeatureCloud],
+        *,
+        settings: GwSettings,
+        rungs: Sequence[int] = (),
+        on_found: Callable[[tuple[PairDistance, ...]], None] = lambda _found: None,
     ) -> None:
         self.clouds = sorted(clouds, key=lambda cloud: cloud.item_id)
         _check_ids(self.clouds)
         self.settings = settings
+        self._on_found = on_found
         self.first, self.second = _pairs_within_blocks(self.clouds)
         self._relations: Callable[[int], Relations] = lru_cache(_MAX_RELATIONS)(self._relate)
-        self._sample: Callable[[int, int], NDArray[np.float32]] = lru_cache(_MAX_SAMPLES)(self._relate_some)
+        self._samples: dict[int, Callable[[int], NDArray[np.float32]]] = {
+            rung: lru_cache(max(2, _SAMPLE_BYTES // (4 * rung**2)))(partial(self._relate_some, rung))
+            for rung in rungs
+        }
         self.summaries = [
             cloud.summary or CloudSummary.of(self._relations(place))
             for place, cloud in enumerate(self.clouds)
@@ -61,6 +73,7 @@ class PairField:
         self.distances = np.full(len(self.first), np.nan)
         self.estimates = {rung: np.full(len(self.first), np.nan) for rung in sorted(rungs)}
         self.is_new = np.ones(len(self.first), dtype=bool)
+        self.is_fresh = np.zeros(len(self.first), dtype=bool)
         self.num_solved = self.num_sifted = self.num_reused = 0
 
     def __len__(self) -> int:
@@ -80,29 +93,29 @@ class PairField:
         """What a forecast learns from [num_pairs, num_predictors]."""
         return pair_predictors(self.summaries, self.first, self.second)
 
-    def take_over(self, known: Mapping[tuple[str, str], PairDistance]) -> None:
-        """Use what an earlier search found for pairs of unchanged clouds, by their digests.
+    def take_over(
+        self, known: Mapping[tuple[str, str], PairDistance], judged: Collection[str] = frozenset()
+    ) -> None:
+        """Use what earlier searches found for pairs of unchanged clouds, by their digests.
 
-        A pair of two clouds that the earlier search had is not new, even where it was left unsolved.
+        A pair of two clouds that one earlier search judged is not new, even where it was left unsolved.
         """
         cloud_of = {cloud.digest: place for place, cloud in enumerate(self.clouds)}
-        was_there, is_stale = np.zeros((2, len(self.clouds)), dtype=bool)
+        was_there = np.array([cloud.digest in judged for cloud in self.clouds], dtype=bool)
         for (digest, other_digest), pair in known.items():
             one, other = cloud_of.get(digest), cloud_of.get(other_digest)
             if one is None or other is None or (place := self._place(one, other)) is None:
                 continue
+            self.lower[place] = max(self.lower[place], pair.lower_bound)
             if pair.solved:
                 self.distances[place] = pair.distance
-                self.lower[place] = max(self.lower[place], pair.lower_bound)
                 self.num_reused += 1
             elif rungs := [
                 rung for rung in self.estimates if self._num_answers(place, rung) == pair.num_answers
             ]:
                 self.estimates[rungs[-1]][place] = pair.distance
             else:
-                is_stale[[one, other]] = True
-            was_there[[one, other]] = True
-        was_there &= ~is_stale
+                was_there[[one, other]] = False  # judged by estimates that are none any more
         self.is_new = ~(was_there[self.first] & was_there[self.second])
 
     def solve(self, places: NDArray[np.intp], crew: Crew, *, cutoff: float = np.inf) -> None:
@@ -123,20 +136,19 @@ class PairField:
             if solution.distance is not None:
                 self.distances[place] = solution.distance
                 self.num_solved += 1
+                self.is_fresh[place] = True
+        self._on_found(self.verdicts(places[self.is_solved[places]], cutoff=np.inf))
 
     def sift(self, places: NDArray[np.intp], crew: Crew, *, num_answers: int) -> None:
         """Fill in the estimated distances of these pairs at this sample size, where there are none."""
         estimates = self.estimates[num_answers]
         places = places[np.isnan(estimates[places])]
-        pairs = (
-            (
-                self._sample(int(self.first[place]), num_answers),
-                self._sample(int(self.second[place]), num_answers),
-            )
-            for place in places
-        )
+        sample = self._samples[num_answers]
+        pairs = ((sample(int(self.first[place])), sample(int(self.second[place]))) for place in places)
         estimates[places] = np.fromiter(crew.sift(pairs), dtype=np.float64, count=len(places))
         self.num_sifted += len(places)
+        self.is_fresh[places] = True
+        self._on_found(self.verdicts(places, cutoff=np.inf))
 
     def examined(self) -> NDArray[np.intp]:
         """Places of the pairs that have been solved or estimated."""
@@ -169,6 +181,16 @@ class PairField:
         found = [(rung, float(column[place])) for rung, column in self.estimates.items()]
         return next(one for one in reversed(found) if not np.isnan(one[1]))
 
+    def places_of(self, pairs: Iterable[tuple[str, str]]) -> NDArray[np.intp]:
+        """Places of pairs of items, without those that may not be compared."""
+        cloud_of = {cloud.item_id: place for place, cloud in enumerate(self.clouds)}
+        found = [
+            self._place(cloud_of[one], cloud_of[other])
+            for one, other in pairs
+            if one in cloud_of and other in cloud_of and one != other
+        ]
+        return np.unique(np.array([place for place in found if place is not None], dtype=np.intp))
+
     def _place(self, one: int, other: int) -> int | None:
         """Where the pair of these clouds stands; the columns are sorted by first, then second cloud."""
         begin, end = np.searchsorted(self.first, [min(one, other), min(one, other) + 1])
@@ -181,7 +203,7 @@ class PairField:
     def _relate(self, place: int) -> Relations:
         return self.settings.relations(self.clouds[place])
 
-    def _relate_some(self, place: int, num_answers: int) -> NDArray[np.float32]:
+    def _relate_some(self, num_answers: int, place: int) -> NDArray[np.float32]:
         some = self.clouds[place].features[: min(num_answers, self.settings.num_answers)]
         return relate(some, scale=self.summaries[place].scale).matrix.astype(np.float32)
 
@@ -194,6 +216,6 @@ def _check_ids(clouds: Sequence[FeatureCloud]) -> None:
 
 def _pairs_within_blocks(clouds: Sequence[FeatureCloud]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     first, second = np.triu_indices(len(clouds), k=1)
-    blocks = np.array([cloud.block for cloud in clouds])
+    blocks = np.unique([cloud.block for cloud in clouds], return_inverse=True)[1]
     same = blocks[first] == blocks[second]
     return first[same], second[same]

@@ -46,9 +46,9 @@ class Rung:
 
 #: 3, 15 and 50 ms a pair, where the solver takes 120; shares and margins leave room for their errors, on text
 #: .005, .004 and .002.
-RUNGS = (Rung(100, 0.15, 20), Rung(200, 0.05, 10), Rung(400, 0.015, 4))
+RUNGS = (Rung(100, 0.15, 24), Rung(200, 0.05, 12), Rung(400, 0.015, 8))
 #: Smallest batch of pairs solved between two looks, whatever its share.
-_MIN_BATCH = 32
+_MIN_BATCH = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,10 @@ def climb(
 ) -> Audit:
     """Solve the pairs that are likely to be wanted, and measure what was missed."""
     rng = np.random.default_rng(effort.seed)
-    # What an earlier night left unsolved has been judged; its estimates would only be made again.
+    # What an earlier search left unsolved has been judged, unless it was asked for fewer pairs; its estimates
+    # would only be made again.
+    if wanted.num_pairs is not None and field.num_reused < wanted.num_pairs:
+        field.is_new[:] = True
     if not (field.is_new & ~field.is_solved).any():
         return Audit(0, 0.0)
     trials = _try_some(field, effort, crew=crew, rng=rng)
@@ -179,6 +182,16 @@ def _forecast(field: PairField, predictors: NDArray[np.float64]) -> NDArray[np.f
     expected = np.full(len(field), np.inf)
     expected[complete] = forecast.expect(predictors[complete])
     return expected
+
+
+def middle_distance(field: PairField) -> float:
+    """The median over all pairs, of forecasts where they are unsolved; nan without pairs or solved ones."""
+    distances = field.distances
+    if not field.is_solved.any():
+        return float("nan")
+    if not field.is_solved.all():
+        distances = np.where(field.is_solved, distances, _forecast(field, field.predictors()))
+    return float(np.median(distances))
 
 
 def _solve_nearest(

@@ -17,11 +17,13 @@ import numpy as np
 
 from scoring.merging.crew import ROUNDING, crew
 from scoring.merging.field import PairField
-from scoring.merging.ladder import Audit, Rung, SearchEffort, climb
+from scoring.merging.ladder import Audit, Rung, SearchEffort, climb, middle_distance
 from scoring.merging.verdicts import PairDistance, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from scoring.merging.clouds import FeatureCloud
     from scoring.merging.crew import Crew
@@ -40,7 +42,7 @@ class SearchReport:
     """The pairs asked for, and how they were found.
 
     Attributes:
-        pairs: the pairs asked for, nearest first, all of them solved
+        pairs: the pairs asked for, nearest first, all of them solved; with them those given in any case
         num_pairs: pairs that may be compared at all
         num_bounded_away: unsolved pairs that a certified lower bound puts outside of what was asked for
         num_solved: pairs solved in this search
@@ -48,9 +50,13 @@ class SearchReport:
         seconds: wall time
         num_sifted: estimated distances computed in this search
         cutoff: how near a pair had to be to be among `pairs`
+        fresh: pairs that this search solved or estimated
+        judged: digests of all clouds, for the next search
+        middle: the median distance of all pairs, partly by a forecast where not all are solved
         examined: everything worth keeping for the next search: pairs solved or estimated, now or before
         summaries: of each cloud, by its digest, for the next search's clouds
-        recall: estimated share found of the pairs asked for; 1 where every verdict is certified
+        recall: estimated share found of the pairs asked for, as far as this search judged them; 1 where
+            every verdict is certified
         num_audited: pairs solved only to estimate `recall`
     """
 
@@ -62,6 +68,9 @@ class SearchReport:
     seconds: float
     num_sifted: int
     cutoff: float
+    fresh: tuple[PairDistance, ...]
+    judged: frozenset[str]
+    middle: float
     examined: tuple[PairDistance, ...]
     summaries: Mapping[str, CloudSummary]
     recall: float
@@ -74,14 +83,17 @@ class SearchReport:
         return 1 - (num_unsolved - self.num_bounded_away) / self.num_pairs if self.num_pairs else 1.0
 
 
-def nearest_pairs(
+def nearest_pairs(  # noqa: PLR0913 (what is asked for, what is known, and at what cost)
     clouds: Sequence[FeatureCloud],
     *,
     num_pairs: int | None,
     threshold: float | None,
     settings: GwSettings,
     known: Mapping[tuple[str, str], PairDistance] = _NOTHING_KNOWN,
+    judged: Collection[str] = frozenset(),
+    always: Collection[tuple[str, str]] = (),
     on_progress: Callable[[int, int], None] | None = None,
+    on_found: Callable[[tuple[PairDistance, ...]], None] = lambda _found: None,
     effort: SearchEffort | None = None,
 ) -> SearchReport:
     """The nearest pairs of items, or all within a threshold, or both limits; all pairs without either.
@@ -92,7 +104,12 @@ def nearest_pairs(
         threshold: largest distance of a pair
         settings: how distances are computed
         known: what earlier searches with the same settings found, by the two clouds' digests in any order
+        judged: digests of the clouds of one earlier search that went to its end: pairs among these that it
+            left unsolved stay so
+        always: pairs of items that are solved and given in any case
         on_progress: called with pairs settled and pairs in all, or at most, as the search goes on
+        on_found: called with what has been found since the last call, to be kept if the search is cut off;
+            certified here means solved
         effort: how much it may cost
 
     Raises:
@@ -100,8 +117,9 @@ def nearest_pairs(
     """
     started = time.monotonic()
     effort, wanted = effort or SearchEffort(), Wanted(num_pairs, threshold)
-    field = PairField(clouds, settings=settings, rungs=[rung.num_answers for rung in effort.rungs])
-    field.take_over(known)
+    rungs = [rung.num_answers for rung in effort.rungs]
+    field = PairField(clouds, settings=settings, rungs=rungs, on_found=on_found)
+    field.take_over(known, judged)
     is_exact = wanted.is_all or effort.max_exact_pairs is None or len(field) <= effort.max_exact_pairs
     progress = on_progress or (lambda _done, _all: None)
     with crew(effort.num_processes) as workers:
@@ -110,7 +128,9 @@ def nearest_pairs(
             audit = Audit(0, 0.0)
         else:
             audit = climb(field, wanted, effort, crew=workers, on_progress=progress)
-    return _report(field, wanted, audit, seconds=time.monotonic() - started)
+        asked = field.places_of(always)
+        field.solve(asked[~field.is_solved[asked]], workers)
+    return _report(field, wanted, audit, asked, seconds=time.monotonic() - started)
 
 
 def _branch_and_bound(
@@ -126,14 +146,18 @@ def _branch_and_bound(
         on_progress(min(start + _BATCH_SIZE, len(order)), len(order))
 
 
-def _report(field: PairField, wanted: Wanted, audit: Audit, *, seconds: float) -> SearchReport:
+def _report(
+    field: PairField, wanted: Wanted, audit: Audit, asked: NDArray[np.intp], *, seconds: float
+) -> SearchReport:
     cutoff = wanted.cutoff(field.solved_distances())
     solved = np.flatnonzero(field.is_solved)
     near = solved[np.argsort(field.distances[solved], kind="stable")]
     near = near[field.distances[near] <= cutoff][: wanted.num_pairs]
     num_missed = min(audit.num_missed, float(len(near)))
+    given = np.union1d(near, asked)
+    given = given[np.argsort(field.distances[given], kind="stable")]
     return SearchReport(
-        pairs=field.verdicts(near, cutoff=cutoff),
+        pairs=field.verdicts(given, cutoff=cutoff),
         num_pairs=len(field),
         num_bounded_away=int((~field.is_solved & (field.lower > cutoff)).sum()),
         num_solved=field.num_solved,
@@ -145,6 +169,9 @@ def _report(field: PairField, wanted: Wanted, audit: Audit, *, seconds: float) -
         summaries={
             cloud.digest: summary for cloud, summary in zip(field.clouds, field.summaries, strict=True)
         },
+        fresh=field.verdicts(np.flatnonzero(field.is_fresh), cutoff=cutoff),
+        judged=frozenset(cloud.digest for cloud in field.clouds),
+        middle=middle_distance(field),
         recall=1 - num_missed / len(near) if len(near) else 1.0,
         num_audited=audit.num_audited,
     )

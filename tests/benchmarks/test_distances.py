@@ -169,7 +169,7 @@ def _second_night(
     others = [replace(one, summary=first.summaries[one.digest]) for one in clouds[num_changed:]]
     digest_of = {one.item_id: one.digest for one in clouds}
     known = {(digest_of[pair.first], digest_of[pair.second]): pair for pair in first.examined}
-    report, seconds = _timed([*changed, *others], num_pairs=len(first.pairs), known=known)
+    report, seconds = _timed([*changed, *others], num_pairs=len(first.pairs), known=known, first=first)
     _tell(f"the next night, {num_changed} items changed", report, seconds, None)
     return seconds
 
@@ -179,6 +179,7 @@ def _timed(
     *,
     num_pairs: int | None,
     known: dict[tuple[str, str], PairDistance] | None = None,
+    first: SearchReport | None = None,
 ) -> tuple[SearchReport, float]:
     is_large = len(clouds) > 100
     effort = SearchEffort(max_exact_pairs=400)  # 27 items exactly, more by the ladder
@@ -187,7 +188,13 @@ def _timed(
         effort = replace(effort, num_audited=NUM_AUDITED, num_processes=num_processes)
     started = _cpu_s()
     report = nearest_pairs(
-        clouds, num_pairs=num_pairs, threshold=None, settings=SETTINGS, known=known or {}, effort=effort
+        clouds,
+        num_pairs=num_pairs,
+        threshold=None,
+        settings=SETTINGS,
+        known=known or {},
+        judged=first.judged if first else frozenset(),
+        effort=effort,
     )
     return report, _cpu_s() - started
 

@@ -12,7 +12,7 @@ from db import aliases, gw_runs, leases, registry
 from db.merges import Word
 from scoring.errors import InvalidInputError, UnknownItemError
 from tests.mergetown import QUICK, MergeTown, merging_policy
-from workers.merging import decisions
+from workers.merging import decisions, neighbours
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -324,6 +324,49 @@ def test_many_new_answers_renew_a_cloud(town: MergeTown) -> None:
     more = town.night("n3", fusion=QUICK)
     assert more is not None
     assert (more.report["num_made"], more.report["num_solved"]) == (1, 1)
+
+
+def test_an_item_with_three_answers_has_no_noise_floor_and_stops_no_night(town: MergeTown) -> None:
+    town.settle("air", "ice")
+    town.settle("sea", num_answers=3, num_read=0)
+    night = town.night("n1", by=merging_policy(min_answers=2), fusion=QUICK)
+    assert night is not None
+    assert (night.state, night.report["num_solved"]) == ("done", 3)
+    floors = {one["item_id"]: one["noise_floor"] for one in town.rows("SELECT * FROM model.gw_cloud")}
+    assert floors["sea"] is None
+    assert floors["air"] > 0
+
+
+def test_what_was_measured_before_a_kill_is_not_measured_again(
+    town: MergeTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town.settle(*NAMES)
+    kept = neighbours._keep
+
+    def killed(*told: object) -> None:
+        kept(*told)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(neighbours, "_keep", killed)
+    with pytest.raises(KeyboardInterrupt):
+        town.night("n1", fusion=QUICK)
+    monkeypatch.undo()
+    found = town.rows("SELECT * FROM model.gw_distance")
+    assert found
+    night = town.night("n1", fusion=QUICK)
+    assert night is not None
+    assert (night.state, night.report["num_reused"]) == ("done", len(found))
+    assert night.report["num_solved"] == 3 - len(found)
+
+
+def test_a_pin_that_cannot_be_kept_stops_no_night(town: MergeTown) -> None:
+    town.settle(*NAMES)
+    decisions.pin(town.town.database, ["air", "ice"], "together", word=ADA)
+    decisions.pin(town.town.database, ["ice", "sea"], "together", word=ADA)
+    night = town.night("n1", by=merging_policy(max_group_size=2), fusion=QUICK)
+    assert night is not None
+    assert night.state == "done"
+    assert "max_group_size" in night.report["left_out"]["pins"]
 
 
 def test_a_run_under_way_keeps_others_out(town: MergeTown) -> None:

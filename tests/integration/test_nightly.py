@@ -48,7 +48,7 @@ def test_every_tick_begins_the_retraining_until_it_is_done(school: School) -> No
     started = []
 
     class Counted(Errand):
-        def start(self) -> bool:
+        def start(self, *_arguments: str) -> bool:
             started.append(errand.start())
             assert errand._child is not None
             errand._child.wait()

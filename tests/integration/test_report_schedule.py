@@ -85,7 +85,7 @@ def test_a_tick_begins_the_page_until_it_is_there(database: Engine, tmp_path: Pa
     started = []
 
     class Counted(Errand):
-        def start(self) -> bool:
+        def start(self, *_arguments: str) -> bool:
             started.append(1)
             return True
 

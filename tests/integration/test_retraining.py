@@ -246,6 +246,20 @@ def test_a_run_that_ends_its_process_again_and_again_is_given_up(school: School)
     assert run_of(school, "ice", "w1")["state"] == "failed"
 
 
+def test_a_run_whose_item_lost_its_champion_holds_up_nobody(school: School) -> None:
+    for item_id in ("air", "ice"):
+        school.serve(item_id)
+        school.read(school.hand_in(item_id, 150))
+    with school.town.database.begin() as connection:
+        retraining.claim(connection, "air", period="w1", trigger="new_scores", worker="dead", lease_s=-1)
+        connection.execute(text("DELETE FROM model.alias WHERE item_id = 'air'"))
+    (done,) = school.retrain("w2")
+    assert (done.item_id, done.error) == ("ice", None)
+    assert "lost its champion" in run_of(school, "air", "w1")["error"]
+    with school.town.database.connect() as connection:
+        assert runs.is_done(connection, kind=RETRAIN, period="w2")
+
+
 def test_an_item_in_other_hands_is_left_alone(school: School) -> None:
     school.serve("ice")
     school.read(school.hand_in("ice", 150))

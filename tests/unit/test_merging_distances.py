@@ -136,6 +136,16 @@ def test_a_clouds_size_counts_with_a_common_scale_only() -> None:
     assert gw_distance(common.relations(one), common.relations(three), common).distance > 0.1
 
 
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("num_kinds", [5, 115])
+def test_large_copies_are_no_distance_apart(seed: int, num_kinds: int) -> None:
+    """Rounding takes GW^2 of copies below 0: no start may be ruled out by that."""
+    rng = np.random.default_rng(seed)
+    points = np.resize(rng.normal(size=(num_kinds, 3)), (115, 3))
+    moved = points @ np.linalg.qr(rng.normal(size=(3, 3)))[0] + rng.normal(size=3)
+    assert gw_distance(relate(points), relate(rng.permutation(moved)), GwSettings()).distance < 1e-6
+
+
 def test_estimated_distances_rank_as_distances_do() -> None:
     apart = np.linspace(0.0, 1.5, 12)
     base = blobs(7, num_answers=60, num_dims=4)

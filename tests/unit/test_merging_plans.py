@@ -13,7 +13,7 @@ from db.merges import ServedItem
 from db.pins import Pin
 from scoring.evaluation.policy import MergingPolicy, read_policy
 from workers.merging.neighbours import Neighbourhood
-from workers.merging.planning import live_groups, margin, plan
+from workers.merging.planning import live_groups, margin, pairs_needed, plan
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 #: Four items on a line: a and b are near, c a little off, d far away.
@@ -138,3 +138,35 @@ def test_the_margin_is_told_in_noise_floors() -> None:
     # Distances .01 .02 .03 .06 .08 .09: the middle lies at .045, the floor at .001.
     assert margin(0.01, near, ("a", "b")) == pytest.approx(35.0)
     assert margin(0.01, Neighbourhood("gw", {}, {}, {}), ("a", "b")) is None
+
+
+def test_the_middle_of_all_pairs_counts_where_only_the_nearest_are_at_hand() -> None:
+    distances = {("a", "b"): 0.01, ("a", "c"): 0.02}
+    floors = dict.fromkeys("abc", 0.001)
+    assert margin(0.01, Neighbourhood("gw", distances, distances, floors), ("a", "b")) == pytest.approx(5.0)
+    partly = Neighbourhood("gw", distances, distances, floors, num_pairs=5000, middle_gw=0.08)
+    assert margin(0.01, partly, ("a", "b")) == pytest.approx(70.0)
+    assert partly.num_compared == 5000
+
+
+def test_a_pin_without_a_distance_is_told_and_the_night_goes_on() -> None:
+    town = Town(PLACES)
+    near = town.near()
+    del near.distances["a", "d"]  # another language, say
+    pins = [pinned("d", "a", "together")]
+    planned = plan(near, town.items(), pins=pins, tried=[], busy=set(), policy=policy(share_saved=0.25))
+    assert groups(planned) == [("merge", ("a", "b"))]
+    assert "pinned together" in planned.left_out["a + d"]
+
+
+def test_pins_that_contradict_each_other_are_told_and_the_night_goes_on() -> None:
+    pins = [pinned("a", "b", "together"), pinned("b", "c", "together")]
+    planned = Town(PLACES).plan(pins=pins, policy=policy(share_saved=0.25))
+    assert groups(planned) == [("merge", ("a", "b"))]
+    assert "max_group_size" in planned.left_out["pins"]
+
+
+def test_live_groups_and_pins_need_their_distances() -> None:
+    town = Town(PLACES, shared=("a", "d"))
+    pins = [pinned("c", "b", "together"), pinned("a", "c", "apart"), pinned("d", "d", "alone")]
+    assert pairs_needed(town.items(), pins) == {("a", "d"), ("b", "c")}

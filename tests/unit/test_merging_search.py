@@ -60,7 +60,7 @@ def test_what_the_search_prunes_by_never_exceeds_a_distance_nor_says_little() ->
     field = PairField(
         [cloud(f"item{place}", points) for place, points in enumerate(shapes)],
         settings=GwSettings(),
-        rungs=(Rung(20, 0.3, 1),),
+        rungs=[20],
     )
     at_first = field.lower.copy()
     field.solve(np.arange(len(field)), Crew(), cutoff=np.inf)
@@ -200,7 +200,7 @@ def test_the_audit_notices_a_search_that_gives_up_early(crowd: list[FeatureCloud
 def test_the_next_night_costs_what_has_changed(crowd: list[FeatureCloud], climbed: SearchReport) -> None:
     changed = [cloud(crowd[0].item_id, crowd[1].features * 1.5), *crowd[1:]]
     limits = {"num_pairs": 30, "threshold": None, "settings": QUICK, "effort": LADDER}
-    report = nearest_pairs(changed, **limits, known=keyed(crowd, climbed))
+    report = nearest_pairs(changed, **limits, known=keyed(crowd, climbed), judged=climbed.judged)
     num_new = len(crowd) - 1
     assert 0 < report.num_solved <= num_new
     # The forecast learns from known distances, whose estimates are made again on each of the two rungs.
@@ -216,12 +216,53 @@ def test_coarse_distances_of_another_sample_size_are_not_taken_over(
     crowd: list[FeatureCloud], climbed: SearchReport
 ) -> None:
     known = keyed(crowd, climbed)
-    limits = {"num_pairs": 30, "threshold": None, "settings": QUICK, "known": known}
+    limits = {"num_pairs": 30, "threshold": None, "settings": QUICK, "known": known, "judged": climbed.judged}
     same = nearest_pairs(crowd, **limits, effort=LADDER)
     other = nearest_pairs(crowd, **limits, effort=replace(LADDER, rungs=(Rung(20, 0.3, 1),)))
     assert same.num_sifted == 0
     assert same.num_solved == 0
     assert other.num_sifted > 3 * LADDER.num_trials
+
+
+def test_what_no_search_has_judged_is_looked_at(crowd: list[FeatureCloud], climbed: SearchReport) -> None:
+    """A run that was killed leaves distances, but no judgement; and more may be asked for than before."""
+    known = keyed(crowd, climbed)
+    limits = {"threshold": None, "settings": QUICK, "known": known, "effort": LADDER}
+    unjudged = nearest_pairs(crowd, num_pairs=30, **limits)
+    assert unjudged.num_sifted > 0
+    more = nearest_pairs(crowd, num_pairs=len(known), **limits, judged=climbed.judged)
+    assert len(more.pairs) == len(known)
+    assert more.num_solved > 0
+
+
+def test_some_pairs_are_solved_in_any_case(crowd: list[FeatureCloud], everything: SearchReport) -> None:
+    far = everything.pairs[-1]
+    asked = [(far.second, far.first), ("item00", "nobody"), ("item00", "item00")]
+    report = nearest_pairs(crowd, num_pairs=30, threshold=None, settings=QUICK, effort=LADDER, always=asked)
+    assert len(report.pairs) == 31
+    assert (report.pairs[-1].first, report.pairs[-1].second) == (far.first, far.second)
+    assert report.pairs[-1].distance == far.distance
+
+
+def test_the_middle_pair_is_known_about(everything: SearchReport, climbed: SearchReport) -> None:
+    distances = [pair.distance for pair in everything.pairs]
+    assert everything.middle == np.median(distances)
+    assert abs(climbed.middle - everything.middle) < np.std(distances) / 4
+
+
+def test_only_what_is_fresh_needs_to_be_kept(crowd: list[FeatureCloud], climbed: SearchReport) -> None:
+    again = nearest_pairs(
+        crowd,
+        num_pairs=30,
+        threshold=None,
+        settings=QUICK,
+        known=keyed(crowd, climbed),
+        judged=climbed.judged,
+        effort=LADDER,
+    )
+    assert again.fresh == ()
+    assert again.pairs == climbed.pairs
+    assert set(climbed.fresh) == set(climbed.examined)
 
 
 def test_nothing_to_compare_is_no_error() -> None:

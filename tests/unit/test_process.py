@@ -49,6 +49,25 @@ print(torch.get_num_threads(), set(pools))
 """
 
 
+_TELL_CREW = """
+from threadpoolctl import threadpool_info
+from scoring.merging.crew import crew
+
+if __name__ == "__main__":
+    with crew(2) as workers:
+        print({pool["num_threads"] for pool in workers.pool.submit(threadpool_info).result()})
+"""
+
+
+def test_a_crew_works_on_one_thread_each(tmp_path):
+    script = tmp_path / "crew.py"
+    script.write_text(_TELL_CREW)
+    many = {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, str(script)]
+    told = subprocess.run(command, capture_output=True, check=True, text=True, env=os.environ | many)
+    assert told.stdout.strip() == "{1}"
+
+
 def test_numpy_has_one_thread_whatever_torch_has():
     command = [sys.executable, "-c", _TELL_THREADS]
     told = subprocess.run(

@@ -22,6 +22,7 @@ def report(
         typer.Option(help="the file; by default morning-DATE.html and latest.html in the folder of reports"),
     ] = None,
     scheduled: Annotated[bool, typer.Option("--scheduled", hidden=True)] = False,
+    period: Annotated[str | None, typer.Option(hidden=True)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Write the morning's page: one HTML file that loads nothing and holds no answer and no student.
@@ -41,7 +42,7 @@ def report(
     if scheduled:
         configure_logging(settings.telemetry)
         os.nice(_BEHIND_SCORING)
-        run_morning(database, settings)
+        run_morning(database, settings, period=period)
         return
     path = write_report(database, settings, out=out)
     if as_json:

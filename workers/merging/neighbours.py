@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import statistics
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field, replace
@@ -25,7 +26,7 @@ from workers.merging.sampling import cloud_of
 from workers.writer import database_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from sqlalchemy import Engine as Database
 
@@ -58,6 +59,8 @@ class Neighbourhood:
         gw: GW distance by pair
         noise_floors: of each item, where it could be measured
         report: counts and seconds, for the run's row
+        num_pairs: pairs in all, where `distances` are only the nearest of them
+        middle_gw: the GW distance of the middle pair of all, likewise
     """
 
     criterion: str
@@ -65,6 +68,18 @@ class Neighbourhood:
     gw: Mapping[Pair, float]
     noise_floors: Mapping[str, float | None]
     report: Mapping[str, Any] = field(default_factory=dict)
+    num_pairs: int | None = None
+    middle_gw: float | None = None
+
+    @property
+    def num_compared(self) -> int:
+        """How many pairs a rank counts among."""
+        return len(self.distances) if self.num_pairs is None else self.num_pairs
+
+    @property
+    def middle(self) -> float:
+        """The distance of the middle pair of all."""
+        return statistics.median(self.distances.values()) if self.middle_gw is None else self.middle_gw
 
     def within(self, items: Sequence[str]) -> dict[Pair, float]:
         """The distances between some items."""
@@ -74,6 +89,23 @@ class Neighbourhood:
     def rank(self, distance: float) -> int:
         """The place of a distance among all, from 1."""
         return 1 + sum(other < distance for other in self.distances.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """How a night's items are compared.
+
+    Attributes:
+        settings: how GW distances are computed
+        criterion: by which groups are chosen
+        always: pairs whose distance is needed however far apart they are
+        num_processes: one core each
+    """
+
+    settings: GwSettings
+    criterion: str = "gw"
+    always: Collection[Pair] = ()
+    num_processes: int = 1
 
 
 def settings_key(settings: GwSettings) -> str:
@@ -86,30 +118,50 @@ def measure(
     claimed: GwRunClaim,
     items: Mapping[str, StandingItem],
     *,
-    settings: GwSettings,
-    criterion: str,
+    how: Comparison,
     readers: Readers,
-    num_processes: int = 1,
+    check: Callable[[], None] = lambda: None,
 ) -> Neighbourhood:
-    """Compare the clouds of a run.
+    """Compare the clouds of a run; what is found is kept as it comes.
+
+    Args:
+        database: the ledger.
+        claimed: the run.
+        items: what serves now.
+        how: by which distances, and at what cost.
+        readers: for the criteria that look at more than clouds.
+        check: raises when the run is no longer ours.
 
     Raises:
         DatabaseUnavailableError: Postgres does not answer.
     """
-    started, key = time.monotonic(), settings_key(settings)
+    started, key = time.monotonic(), settings_key(how.settings)
     with database_errors(), database.connect() as connection:
         records = [one for one in clouds.clouds_of_run(connection, claimed.gw_run_id) if one.item_id in items]
         known = clouds.known_distances(connection, claimed.gw_run_id, key)
-    report = _search(records, items, known, settings, num_processes=num_processes)
-    _keep(database, claimed, records, report, key)
+        judged = clouds.judged_clouds(connection, claimed.gw_run_id, key)
+
+    def keep(found: Sequence[PairDistance]) -> None:
+        check()
+        _keep(database, claimed, records, found, key)
+
+    report = _search(
+        records,
+        items,
+        known,
+        how=how,
+        judged=judged,
+        on_found=keep,
+    )
+    keep(report.fresh)
     gw = {(one.first, one.second): one.distance for one in report.pairs}
     distances = gw
-    if criterion != "gw":
+    if how.criterion != "gw":
         distances = {}
         for members in _by_block(records, items):
-            distances |= dissimilarities(database, members, items, readers)[criterion]
+            distances |= dissimilarities(database, members, items, readers)[how.criterion]
     return Neighbourhood(
-        criterion,
+        how.criterion,
         distances,
         gw,
         {one.item_id: one.noise_floor for one in records},
@@ -125,6 +177,8 @@ def measure(
             "recall": report.recall,
             "distances_s": round(time.monotonic() - started, 2),
         },
+        num_pairs=report.num_pairs if how.criterion == "gw" else None,
+        middle_gw=report.middle if how.criterion == "gw" and gw else None,
     )
 
 
@@ -181,7 +235,7 @@ def _keep(
     database: Database,
     claimed: GwRunClaim,
     records: Sequence[CloudRecord],
-    report: SearchReport,
+    pairs: Sequence[PairDistance],
     key: str,
 ) -> None:
     digests = {record.item_id: record.digest for record in records}
@@ -196,7 +250,7 @@ def _keep(
             is_solved=one.solved,
             is_certified=one.certified,
         )
-        for one in report.examined
+        for one in pairs
     ]
     with database_errors(), database.begin() as connection:
         clouds.add_distances(connection, claimed, found, settings_key=key)
@@ -206,9 +260,10 @@ def _search(
     records: Sequence[CloudRecord],
     items: Mapping[str, StandingItem],
     known: Sequence[DistanceRecord],
-    settings: GwSettings,
     *,
-    num_processes: int,
+    how: Comparison,
+    judged: Collection[str],
+    on_found: Callable[[Sequence[PairDistance]], None],
 ) -> SearchReport:
     names = {record.digest: record.item_id for record in records}
     reusable = {
@@ -222,16 +277,21 @@ def _search(
             certified=one.is_certified,
         )
         for one in known
+        # An earlier attempt may have compared an item that has left since.
+        if {one.first_digest, one.second_digest} <= names.keys()
     }
-    effort = SearchEffort(num_processes=num_processes)
+    effort = SearchEffort(num_processes=how.num_processes)
     num_pairs = sum(len(block) * (len(block) - 1) // 2 for block in _by_block(records, items))
     is_large = effort.max_exact_pairs is not None and num_pairs > effort.max_exact_pairs
     return nearest_pairs(
         [replace(cloud_of(record), block=items[record.item_id].block) for record in records],
         num_pairs=_NUM_PAIRS_PER_ITEM * len(records) if is_large else None,
         threshold=None,
-        settings=settings,
+        settings=how.settings,
         known=reusable,
+        judged=judged,
+        always=how.always,
+        on_found=on_found,
         effort=effort,
     )
 

@@ -22,8 +22,8 @@ from scoring.merging.distances import GwSettings
 from workers.evaluating import plain
 from workers.holding import held, let_go
 from workers.merging.keeping import keep_proposals
-from workers.merging.neighbours import dissimilarities, measure, settings_key
-from workers.merging.planning import Plan, Planned, plan
+from workers.merging.neighbours import Comparison, dissimilarities, measure, settings_key
+from workers.merging.planning import Plan, Planned, pairs_needed, plan
 from workers.merging.proposing import Proposed, conclude
 from workers.merging.sampling import Sampler
 from workers.merging.standing import Readers, StandingItem, standing_items
@@ -164,14 +164,20 @@ class MergeNight:
         sampling = sampler.refresh(items, check)
         clouds_s = round(time.monotonic() - started, 2)
         progress("distances", 0, 1)
+        with database_errors(), self._database.connect() as connection:
+            needed = pairs_needed(items, pins.pins(connection))
         near = measure(
             self._database,
             claimed,
             items,
-            settings=self._gw,
-            criterion=rules.criterion,
+            how=Comparison(
+                settings=self._gw,
+                criterion=rules.criterion,
+                always=needed,
+                num_processes=self._num_threads,
+            ),
             readers=self._readers,
-            num_processes=self._num_threads,
+            check=check,
         )
         progress("distances", 1, 1)
         return near, {**near.report, **asdict(sampling), "clouds_s": clouds_s}

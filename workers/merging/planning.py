@@ -5,11 +5,12 @@ A group that stands stays together here and may only grow; whether it should par
 
 from __future__ import annotations
 
-import statistics
+import itertools
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from scoring.errors import InvalidInputError
 from scoring.merging.groups import GroupRules, choose_groups
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Groups shown beside a proposal: what it was chosen over.
 _NUM_ALTERNATIVES = 5
+
+_NO_DISTANCE = "are pinned together, but differ in language, backbone or adapter shape"
 
 Group = tuple[str, ...]
 
@@ -87,10 +90,10 @@ def plan(
     together = {frozenset(group) for group in live}
     compared = set(items) & near.noise_floors.keys()
     free = compared - set(busy) - alone - drifted - _without_distance(near, live)
-    together |= {frozenset((one.first, one.second)) for one in pins if one.kind == "together"}
+    pinned, apart_by_nature = _comparable(_together(pins), near, free)
     rules = GroupRules(
         max_group_size=policy.max_group_size,
-        together=frozenset(group for group in together if group <= free),
+        together=frozenset(group for group in together | pinned if group <= free),
         apart=frozenset(
             group
             for one in pins
@@ -98,13 +101,38 @@ def plan(
         ),
         blocks={name: one.block for name, one in items.items() if name in free},
     )
-    chosen, left_out = _choose(near, rules, free=free, tried=tried, policy=policy)
+    try:
+        chosen, left_out = _choose(near, rules, free=free, tried=tried, policy=policy)
+    except InvalidInputError as error:
+        # Pins that contradict each other: the night goes on without people's word on who goes together.
+        rules = replace(rules, together=frozenset(group for group in together if group <= free))
+        chosen, left_out = _choose(near, rules, free=free, tried=tried, policy=policy)
+        left_out["pins"] = str(error)
     plans = [
         _plan("join" if any(set(other) & set(group) for other in live) else "merge", group, near)
         for group in chosen
         if group not in live
     ]
-    return Planned((*splits, *plans), left_out)
+    return Planned((*splits, *plans), apart_by_nature | left_out)
+
+
+def pairs_needed(items: Mapping[str, StandingItem], pins: Sequence[Pin]) -> set[Pair]:
+    """Pairs whose distance a plan needs however far apart they are: of live groups, and pinned together."""
+    groups = [*live_groups(items), *(tuple(sorted(group)) for group in _together(pins))]
+    return {pair for group in groups for pair in itertools.combinations(group, 2)}
+
+
+def _together(pins: Sequence[Pin]) -> set[frozenset[str]]:
+    return {frozenset((one.first, one.second)) for one in pins if one.kind == "together" and one.second}
+
+
+def _comparable(
+    pinned: set[frozenset[str]], near: Neighbourhood, free: Collection[str]
+) -> tuple[set[frozenset[str]], dict[str, str]]:
+    """Pins whose items have a distance, and the reason for those that have none."""
+    found = {group for group in pinned if near.within(sorted(group))}
+    lacking = {" + ".join(sorted(group)): _NO_DISTANCE for group in pinned - found if group <= set(free)}
+    return found, lacking
 
 
 def margin(distance: float, near: Neighbourhood, items: Sequence[str]) -> float | None:
@@ -112,7 +140,7 @@ def margin(distance: float, near: Neighbourhood, items: Sequence[str]) -> float 
     floors = [floor for name in items if (floor := near.noise_floors.get(name))]
     if not floors or not near.gw:
         return None
-    return (statistics.median(near.distances.values()) - distance) / max(floors)
+    return (near.middle - distance) / max(floors)
 
 
 def _without_distance(near: Neighbourhood, live: Sequence[Group]) -> set[str]:

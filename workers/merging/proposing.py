@@ -127,7 +127,7 @@ def refused(trial: Trial, policy: MergingPolicy) -> str | None:
 
 def _why(trial: Trial, near: Neighbourhood) -> str:
     plan = trial.plan
-    told = f"{near.criterion} {plan.distance:.4f}, {plan.distance_rank} of {len(near.distances)} pairs"
+    told = f"{near.criterion} {plan.distance:.4f}, {plan.distance_rank} of {near.num_compared} pairs"
     floors = margin(plan.distance, near, plan.items) if near.criterion == "gw" else None
     nearer = "" if floors is None else f", nearer than the middle pair by {floors:.1f} noise floors"
     return f"have drifted apart: {told}" if plan.kind == "split" else f"{told}{nearer}"
@@ -185,7 +185,7 @@ def _proposal(
         extractor_key=None if trial.stored is None else trial.stored.extractor_key,
         distance=plan.distance,
         distance_rank=plan.distance_rank,
-        num_pairs=len(near.distances),
+        num_pairs=near.num_compared,
         noise_floor=max(floors, default=None),
         num_extractors_saved=len(before) - len(after),
         num_bytes_before=sum(before.values()),

@@ -14,6 +14,7 @@ import numpy as np
 
 from db import clouds
 from db.clouds import CloudRecord
+from scoring.errors import InvalidInputError
 from scoring.merging.clouds import FeatureCloud, features_digest, sample_rows
 from scoring.merging.distances import noise_floor
 from scoring.merging.relations import relate
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 #: How far back a sample may reach, in distinct answers.
 _NUM_RECENT = 2000
+#: Answers that two disjoint samples take at least.
+_MIN_FOR_FLOOR = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,10 @@ class Sampler:
         answers = [answer for answer in recent if not _is_coded(answer.text, one.item)]
         if len(answers) < self._policy.min_answers:
             return f"{len(answers)} distinct answers, {self._policy.min_answers} are needed"
-        cloud = self._cloud(one, answers)
+        try:
+            cloud = self._cloud(one, answers)
+        except InvalidInputError as error:  # an extractor whose features are no numbers
+            return str(error)
         with database_errors(), self._database.begin() as connection:
             clouds.add_cloud(connection, self._claimed, cloud)
         return None
@@ -129,7 +135,7 @@ class Sampler:
             hidden_size=features.shape[1],
             seed=settings.seed,
             scale=relate(features.astype(np.float64)).scale,
-            noise_floor=noise_floor(sample, settings),
+            noise_floor=noise_floor(sample, settings) if len(sample) >= _MIN_FOR_FLOOR else None,
             features=features.tobytes(),
             submission_ids=tuple(answer.submission_id for answer in chosen[: len(features)]),
         )
