@@ -153,9 +153,9 @@ def test_a_pin_without_a_distance_is_told_and_the_night_goes_on() -> None:
     town = Town(PLACES)
     near = town.near()
     del near.distances["a", "d"]  # another language, say
-    pins = [pinned("d", "a", "together")]
+    pins = [pinned("d", "a", "together"), pinned("b", "c", "together")]
     planned = plan(near, town.items(), pins=pins, tried=[], busy=set(), policy=policy(share_saved=0.25))
-    assert groups(planned) == [("merge", ("a", "b"))]
+    assert groups(planned) == [("merge", ("b", "c"))]
     assert "pinned together" in planned.left_out["a + d"]
 
 

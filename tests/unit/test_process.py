@@ -51,9 +51,10 @@ print(torch.get_num_threads(), set(pools))
 
 _TELL_CREW = """
 from threadpoolctl import threadpool_info
-from scoring.merging.crew import crew
 
 if __name__ == "__main__":
+    from scoring.merging.crew import crew
+
     with crew(2) as workers:
         print({pool["num_threads"] for pool in workers.pool.submit(threadpool_info).result()})
 """
