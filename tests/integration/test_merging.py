@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy import text
 from db import aliases, gw_runs, leases, registry
 from db.merges import Word
 from scoring.errors import InvalidInputError, UnknownItemError
+from scoring.merging.search import Rung, SearchEffort
 from tests.mergetown import QUICK, MergeTown, merging_policy
 from workers.merging import decisions, neighbours
 
@@ -357,6 +359,37 @@ def test_what_was_measured_before_a_kill_is_not_measured_again(
     assert night is not None
     assert (night.state, night.report["num_reused"]) == ("done", len(found))
     assert night.report["num_solved"] == 3 - len(found)
+
+
+def test_very_many_pairs_are_judged_once(town: MergeTown, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ladder's way through the ledger, with a few items taken for very many."""
+    effort = partial(
+        SearchEffort,
+        max_exact_pairs=2,
+        rungs=(Rung(20, 0.8, 0), Rung(40, 0.6, 0)),
+        num_trials=3,
+        num_local_trials=1,
+        num_audited=1,
+    )
+    monkeypatch.setattr(neighbours, "SearchEffort", effort)
+    monkeypatch.setattr(neighbours, "_NUM_PAIRS_PER_ITEM", 1)
+    town.settle(*NAMES, "fog", "sun")
+    first = town.night("n1", fusion=QUICK)
+    assert first is not None
+    assert first.report["num_pairs"] == 10
+    assert first.report["num_sifted"] > 0
+    kept = town.rows("SELECT * FROM model.gw_distance ORDER BY first_digest, second_digest")
+    assert {one["is_solved"] for one in kept} == {True, False}
+    second = town.night("n2", fusion=QUICK)
+    assert second is not None
+    assert second.state == "done"
+    assert (second.report["num_sifted"], second.report["num_solved"]) == (0, 0)
+    assert town.rows("SELECT * FROM model.gw_distance ORDER BY first_digest, second_digest") == kept
+    town.hand_in("ice", 80, seed=92)
+    third = town.night("n3", fusion=QUICK)
+    assert third is not None
+    assert third.report["num_made"] == 1
+    assert 0 < third.report["num_solved"] <= 4
 
 
 def test_a_pin_that_cannot_be_kept_stops_no_night(town: MergeTown) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from datetime import date
+from datetime import date, time
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -107,7 +107,7 @@ def _is_number(cell: str) -> bool:
 def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
-    if isinstance(value, date):
+    if isinstance(value, date | time):
         return value.isoformat()
     if isinstance(value, Path | UUID):
         return str(value)
