@@ -28,6 +28,8 @@ STARTS = ("annealed", "tlb", "uniform")
 #: A start is run on all answers when its GW^2 on a small sample is within this share of the best.
 _CLOSE = 0.05
 _ROUNDING = 1e-12
+#: Answers that two disjoint samples take at least.
+MIN_FOR_FLOOR = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +152,7 @@ def noise_floor(cloud: FeatureCloud, settings: GwSettings) -> float:
         InvalidInputError: the cloud has fewer than four answers.
     """
     half = min(len(cloud) // 2, settings.num_answers)
-    if half < 2:
+    if len(cloud) < MIN_FOR_FLOOR:
         raise InvalidInputError(f"item {cloud.item_id}: {len(cloud)} answers; a noise floor needs at least 4")
     one, other = cloud.features[:half], cloud.features[half : 2 * half]
     first, second = (relate(sample, scale=settings.scale) for sample in (one, other))

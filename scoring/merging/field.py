@@ -85,6 +85,11 @@ class PairField:
         known: NDArray[np.bool_] = ~np.isnan(self.distances)
         return known
 
+    @property
+    def share_new(self) -> float:
+        """Share of the pairs that no earlier search has judged."""
+        return float(self.is_new.mean())
+
     def solved_distances(self) -> NDArray[np.float64]:
         """The distances that are known [num_solved]."""
         return self.distances[self.is_solved]

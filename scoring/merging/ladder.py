@@ -154,7 +154,7 @@ def _try_nearest(
 ) -> NDArray[np.intp]:
     """Solve the pairs that look nearest now: likely wanted, and where the forecast has to be good."""
     unsolved = places[~field.is_solved[places]]
-    num_trials = int(np.ceil(effort.num_local_trials * field.is_new.mean()))
+    num_trials = int(np.ceil(effort.num_local_trials * field.share_new))
     nearest = _lowest(_forecast(field, predictors), unsolved, num_trials)
     field.solve(nearest, crew)
     return nearest
@@ -208,8 +208,7 @@ def _solve_nearest(
     """Solve the likely pairs, those expected nearest first, until batches bring nothing nearer."""
     todo, num_idle = likely, 0
     # Of a night on which few pairs are new, few are in doubt.
-    share_new = float(field.is_new.mean())
-    size = int(np.ceil(max(_MIN_BATCH, effort.batch_share * len(field)) * share_new))
+    size = int(np.ceil(max(_MIN_BATCH, effort.batch_share * len(field)) * field.share_new))
     while len(todo) and num_idle < effort.patience:
         todo = todo[np.argsort(_forecast(field, predictors)[todo], kind="stable")]
         batch, todo = todo[:size], todo[size:]

@@ -169,7 +169,9 @@ def _second_night(
     others = [replace(one, summary=first.summaries[one.digest]) for one in clouds[num_changed:]]
     digest_of = {one.item_id: one.digest for one in clouds}
     known = {(digest_of[pair.first], digest_of[pair.second]): pair for pair in first.examined}
-    report, seconds = _timed([*changed, *others], num_pairs=len(first.pairs), known=known, first=first)
+    report, seconds = _timed(
+        [*changed, *others], num_pairs=len(first.pairs), known=known, judged=first.judged
+    )
     _tell(f"the next night, {num_changed} items changed", report, seconds, None)
     return seconds
 
@@ -179,7 +181,7 @@ def _timed(
     *,
     num_pairs: int | None,
     known: dict[tuple[str, str], PairDistance] | None = None,
-    first: SearchReport | None = None,
+    judged: frozenset[str] = frozenset(),
 ) -> tuple[SearchReport, float]:
     is_large = len(clouds) > 100
     effort = SearchEffort(max_exact_pairs=400)  # 27 items exactly, more by the ladder
@@ -193,7 +195,7 @@ def _timed(
         threshold=None,
         settings=SETTINGS,
         known=known or {},
-        judged=first.judged if first else frozenset(),
+        judged=judged,
         effort=effort,
     )
     return report, _cpu_s() - started

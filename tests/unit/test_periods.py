@@ -34,7 +34,7 @@ from workers.settings import NightSettings, SettingsError, load_settings
         ("02:30", "Europe/Berlin", "2026-03-29T01:30", "2026-03-29"),
     ],
 )
-def test_a_night_is_named_by_the_day_it_began(begins_at: str, zone: str, now: str, period: str) -> None:
+def test_a_night_is_named_by_the_day_of_its_morning(begins_at: str, zone: str, now: str, period: str) -> None:
     night = NightSettings(begins_at=time.fromisoformat(begins_at), time_zone=zone)
     assert current_period(night, datetime.fromisoformat(now).replace(tzinfo=UTC)) == period
 

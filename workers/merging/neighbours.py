@@ -153,7 +153,8 @@ def measure(
         judged=judged,
         on_found=keep,
     )
-    keep(report.fresh)
+    # Solved pairs are kept by now; whether others are certain shows only in the end.
+    keep([one for one in report.fresh if not one.solved])
     gw = {(one.first, one.second): one.distance for one in report.pairs}
     distances = gw
     if how.criterion != "gw":

@@ -123,7 +123,7 @@ def pairs_needed(items: Mapping[str, StandingItem], pins: Sequence[Pin]) -> set[
 
 
 def _together(pins: Sequence[Pin]) -> set[frozenset[str]]:
-    return {frozenset((one.first, one.second)) for one in pins if one.kind == "together" and one.second}
+    return {frozenset((one.first, one.second)) for one in pins if one.kind == "together"}
 
 
 def _comparable(

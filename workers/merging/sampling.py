@@ -16,7 +16,7 @@ from db import clouds
 from db.clouds import CloudRecord
 from scoring.errors import InvalidInputError
 from scoring.merging.clouds import FeatureCloud, features_digest, sample_rows
-from scoring.merging.distances import noise_floor
+from scoring.merging.distances import MIN_FOR_FLOOR, noise_floor
 from scoring.merging.relations import relate
 from scoring.text import condition_code
 from workers.writer import database_errors
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 #: How far back a sample may reach, in distinct answers.
 _NUM_RECENT = 2000
-#: Answers that two disjoint samples take at least.
-_MIN_FOR_FLOOR = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +133,7 @@ class Sampler:
             hidden_size=features.shape[1],
             seed=settings.seed,
             scale=relate(features.astype(np.float64)).scale,
-            noise_floor=noise_floor(sample, settings) if len(sample) >= _MIN_FOR_FLOOR else None,
+            noise_floor=noise_floor(sample, settings) if len(sample) >= MIN_FOR_FLOOR else None,
             features=features.tobytes(),
             submission_ids=tuple(answer.submission_id for answer in chosen[: len(features)]),
         )
