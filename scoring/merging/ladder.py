@@ -121,22 +121,24 @@ def climb(
     trials = _try_some(field, effort, crew=crew, rng=rng)
     open_at_first = np.flatnonzero(field.is_new & ~field.is_solved)
     predictors, likely = field.predictors(), np.arange(len(field))
-    expected = best_guess = _forecast(field, predictors)
+    guess = _forecast(field, predictors)
     for rung in effort.rungs:
-        num_likely = max(rung.share * len(field), rung.margin * wanted.expected_number(expected))
-        likely = _lowest(expected, likely, int(np.ceil(num_likely)))
+        # Pairs that an earlier search judged keep their places in the line by what was forecast before, solved
+        # or not: forecasts lie nearer to the mean than distances do.
+        num_likely = max(rung.share * len(field), rung.margin * wanted.expected_number(guess))
+        likely = _lowest(guess, likely, int(np.ceil(num_likely)))
         asked = likely[field.is_new[likely]]
         field.sift(np.union1d(asked, trials), crew, num_answers=rung.num_answers)
         estimates = field.estimates[rung.num_answers]
         predictors = np.column_stack([predictors, estimates, estimates**2])
         trials = np.union1d(trials, _try_nearest(field, asked, predictors, effort, crew=crew))
         expected = _forecast(field, predictors)
-        best_guess = np.where(np.isfinite(expected), expected, best_guess)
+        guess = np.where(np.isfinite(expected), expected, guess)
     todo = likely[field.is_new[likely] & ~field.is_solved[likely]]
     _solve_nearest(
         field, wanted, effort, likely=todo, predictors=predictors, crew=crew, on_progress=on_progress
     )
-    return _audit(field, wanted, effort, open_at_first, expected=best_guess, crew=crew, rng=rng)
+    return _audit(field, wanted, effort, open_at_first, expected=guess, crew=crew, rng=rng)
 
 
 def _lowest(expected: NDArray[np.float64], places: NDArray[np.intp], num_places: int) -> NDArray[np.intp]:
@@ -172,16 +174,26 @@ def _try_some(
         lowest = others[np.argsort(field.lower[others], kind="stable")][: num_lacking - len(by_chance)]
         field.solve(np.concatenate([by_chance, lowest]), crew)
     solved = np.flatnonzero(field.is_solved)
-    return rng.permutation(solved)[: effort.num_trials]
+    # Most of those that an earlier search solved are near ones, where the forecast has to be good: half as
+    # many say as much, and their estimates have to be made again.
+    num_trials = effort.num_trials // 2 if num_lacking <= 0 else effort.num_trials
+    return rng.permutation(solved)[: max(2, num_trials)]
 
 
 def _forecast(field: PairField, predictors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Expected distances of all pairs [num_pairs]; infinite where a predictor is missing."""
+    """Expected distances of all pairs [num_pairs]; infinite where a predictor is missing.
+
+    Far nearer than anything learned from, such as a copy, a square may turn upwards: such a pair is never
+    expected beyond its estimates, which lie above distances.
+    """
     complete = ~np.isnan(predictors).any(axis=1)
     learned = field.is_solved & complete
     forecast = Forecast.fit(predictors[learned], field.distances[learned])
     expected = np.full(len(field), np.inf)
     expected[complete] = forecast.expect(predictors[complete])
+    for estimates in field.estimates.values():
+        beyond = complete & (estimates < np.min(estimates[learned], initial=np.inf) / 2)
+        expected[beyond] = np.minimum(expected[beyond], estimates[beyond])
     return expected
 
 
