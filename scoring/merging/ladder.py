@@ -123,8 +123,8 @@ def climb(
     predictors, likely = field.predictors(), np.arange(len(field))
     guess = _forecast(field, predictors)
     for rung in effort.rungs:
-        # Pairs that an earlier search judged keep their places in the line by what was forecast before, solved
-        # or not: forecasts lie nearer to the mean than distances do.
+        # Pairs that an earlier search judged keep their places in the line by what was forecast before,
+        # solved or not: forecasts lie nearer to the mean than distances do.
         num_likely = max(rung.share * len(field), rung.margin * wanted.expected_number(guess))
         likely = _lowest(guess, likely, int(np.ceil(num_likely)))
         asked = likely[field.is_new[likely]]
