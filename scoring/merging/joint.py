@@ -137,16 +137,9 @@ class _Classroom:
         self._train = joined([lesson.train for lesson in lessons])
         targets = torch.block_diag(*(torch.from_numpy(one.train_targets) for one in lessons))  # type: ignore[no-untyped-call]
         self._targets: Tensor = targets.float()
-        num_batches = math.ceil(len(self._train.token_ids) / config.batch_size)
         self._optimizer = self._make_optimizer()
-        self._scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer,
-            max_lr=[config.adapter_lr, config.head_lr],
-            total_steps=num_batches * config.max_epochs + 1,
-            pct_start=config.warmup_share,
-            anneal_strategy="linear",
-            cycle_momentum=False,
-        )
+        num_batches = math.ceil(len(self._train.token_ids) / config.batch_size)
+        self._scheduler = self._make_scheduler(num_batches * config.max_epochs + 1)
 
     def taught(self, progress: Callable[[int, int], None]) -> JointFit:
         """Train to the end and give the best state."""
@@ -198,6 +191,20 @@ class _Classroom:
             {"params": list(self._network.head.parameters()), "lr": self._config.head_lr},
         ]
         return torch.optim.AdamW(groups, weight_decay=self._config.weight_decay)
+
+    def _make_scheduler(self, num_steps: int) -> torch.optim.lr_scheduler.OneCycleLR:
+        warmup_share = self._config.warmup_share
+        # It divides by the steps of its warm-up less one.
+        if round(warmup_share * num_steps, 6) == 1:
+            warmup_share = 2 / num_steps
+        return torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer,
+            max_lr=[self._config.adapter_lr, self._config.head_lr],
+            total_steps=num_steps,
+            pct_start=warmup_share,
+            anneal_strategy="linear",
+            cycle_momentum=False,
+        )
 
     def _put(self, start: Updates) -> None:
         """Load the starting update and heads, by the names under which the adapter would be stored."""

@@ -79,6 +79,18 @@ def test_a_joint_training_that_only_harms_gives_its_start_back(group: Group) -> 
         assert head.weight == pytest.approx(pupil.member.head.weight, abs=1e-6)
 
 
+@pytest.mark.parametrize("num_batches", [1, 2, 3, 4])
+def test_a_group_of_few_batches_can_be_trained(num_batches: int, group: Group) -> None:
+    """Nine steps of three epochs, a tenth of them warm-up, leave the schedule no step to warm up in."""
+    _, pupils = group.taught()
+    lessons = [lesson(pupil) for pupil in pupils]
+    start = merge_updates([pupil.updates for pupil in pupils], rank=4)
+    num_answers = sum(len(one.train.token_ids) for one in lessons)
+    brief = JointConfig(max_epochs=3, batch_size=-(-num_answers // num_batches))
+    found = train_jointly(lessons, start, backbone=group.backbone, config=brief)
+    assert 2 <= len(found.validation_losses) <= 4
+
+
 def test_ranks_that_differ_and_no_answers_are_refused(group: Group) -> None:
     _, pupils = group.taught()
     start = merge_updates([pupil.updates for pupil in pupils], rank=4)
