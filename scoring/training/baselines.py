@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -12,8 +12,12 @@ from scoring.training.batches import sorted_batches
 from scoring.training.network import Inputs, ItemNetwork
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from numpy.typing import NDArray
     from torch import Tensor, nn
+    from transformers import PreTrainedModel
 
     from scoring.backbone import Backbone
     from scoring.config import TrainingConfig
@@ -69,3 +73,17 @@ class FullNetwork(ItemNetwork):
     def body_parameters(self) -> list[nn.Parameter]:
         """Every weight of the encoder."""
         return list(self._encoder.parameters())
+
+    def encoder_weights(self) -> dict[str, Tensor]:
+        """Copies of the encoder's weights by name, on the CPU."""
+        return {name: one.detach().cpu().clone() for name, one in self._encoder.named_parameters()}
+
+    @torch.no_grad()
+    def put_encoder(self, weights: Mapping[str, Tensor]) -> None:
+        """Take these weights, named as in `encoder_weights`, for the encoder's own."""
+        for name, parameter in self._encoder.named_parameters():
+            parameter.copy_(weights[name])
+
+    def save_encoder(self, folder: Path) -> None:
+        """Write the encoder so that transformers' AutoModel opens it."""
+        cast("PreTrainedModel", self._encoder).save_pretrained(folder)

@@ -44,6 +44,7 @@ _ROOMS = (
     "evaluate",
     "retrain",
     "merges",
+    "merges_whole",
     "quarantine",
     "reconcile",
     "stream",
