@@ -47,6 +47,7 @@ class Problem:
     second: Relations
     settings: GwSettings
     cutoff: float
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def solve(problem: Problem) -> Solution:
     bound = third_bound(problem.first, problem.second)
     if bound.distance > problem.cutoff + ROUNDING:
         return Solution(bound.distance, None)
-    result = gw_distance(problem.first, problem.second, problem.settings, bound=bound)
+    result = gw_distance(problem.first, problem.second, problem.settings, bound=bound, device=problem.device)
     return Solution(bound.distance, result.distance)
 
 

@@ -1,13 +1,13 @@
 """Gromov-Wasserstein distances and their bounds by POT; the only room that imports it.
 
-Relational matrices come in, distances go out. Knows no item's name and keeps nothing. Everything runs on the
-CPU: POT's conditional gradient does so even for tensors on a GPU.
+Relational matrices come in, distances go out. Knows no item's name and keeps nothing. On a GPU the solver's
+matrix products run by POT's torch backend; its transports run on the CPU wherever the tensors are.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ot
@@ -103,7 +103,12 @@ class ThirdBound:
 
 
 def gw_distance(
-    first: Relations, second: Relations, settings: GwSettings, *, bound: ThirdBound | None = None
+    first: Relations,
+    second: Relations,
+    settings: GwSettings,
+    *,
+    bound: ThirdBound | None = None,
+    device: str | None = None,
 ) -> GwResult:
     """Conditional gradient (POT) from the starts, the best kept; the same in both directions.
 
@@ -112,13 +117,14 @@ def gw_distance(
         second: the other
         settings: starts and tolerances
         bound: the pair's third bound, where it is known already
+        device: torch's name of where the matrices are multiplied; None for NumPy
     """
     bound = bound or third_bound(first, second)
     if _rank(second) < _rank(first):
-        swapped = gw_distance(second, first, settings, bound=bound.turned())
+        swapped = gw_distance(second, first, settings, bound=bound.turned(), device=device)
         return replace(swapped, plan=swapped.plan.T)
     solved = {
-        start: _solve(first, second, _start(start, first, second, bound), settings)
+        start: _solve(first, second, _start(start, first, second, bound), settings, device)
         for start in _contenders(first, second, settings)
     }
     best = min(solved, key=lambda start: solved[start][0])
@@ -181,19 +187,34 @@ def _start(name: str, first: Relations, second: Relations, bound: ThirdBound) ->
 
 
 def _solve(
-    first: Relations, second: Relations, start: NDArray[np.float64] | None, settings: GwSettings
+    first: Relations,
+    second: Relations,
+    start: NDArray[np.float64] | None,
+    settings: GwSettings,
+    device: str | None = None,
 ) -> tuple[float, NDArray[np.float64]]:
     """GW^2 and its coupling by conditional gradient, from this start or from POT's own."""
+
+    def placed(matrix: NDArray[np.float64] | None) -> Any:
+        return matrix if matrix is None or device is None else _tensor(matrix, device)
+
     plan, log = ot.gromov.gromov_wasserstein(
-        first.matrix,
-        second.matrix,
+        placed(first.matrix),
+        placed(second.matrix),
         symmetric=True,
         log=True,
-        G0=start,
+        G0=placed(start),
         max_iter=settings.max_iter,
         tol_rel=settings.tol_rel,
     )
-    return float(log["gw_dist"]), plan
+    return float(log["gw_dist"]), plan if device is None else plan.cpu().numpy()
+
+
+def _tensor(matrix: NDArray[np.float64], device: str) -> Any:
+    # A crew's processes live without torch where nothing asks for it.
+    import torch
+
+    return torch.as_tensor(matrix, device=device)
 
 
 def _transport(costs: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:

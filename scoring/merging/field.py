@@ -53,11 +53,13 @@ class PairField:
         *,
         settings: GwSettings,
         rungs: Sequence[int] = (),
+        device: str | None = None,
         on_found: Callable[[tuple[PairDistance, ...]], None] = lambda _found: None,
     ) -> None:
         self.clouds = sorted(clouds, key=lambda cloud: cloud.item_id)
         _check_ids(self.clouds)
         self.settings = settings
+        self._device = device
         self._on_found = on_found
         self.first, self.second = _pairs_within_blocks(self.clouds)
         self._relations: Callable[[int], Relations] = lru_cache(_MAX_RELATIONS)(self._relate)
@@ -133,6 +135,7 @@ class PairField:
                 self._relations(int(self.second[place])),
                 self.settings,
                 cutoff,
+                self._device,
             )
             for place in places
         )

@@ -65,6 +65,7 @@ class SearchEffort:
         patience: batches in a row that bring nothing nearer before the search ends
         num_audited: pairs solved at the end, of those left out, to measure what was missed
         num_processes: processes that solve, one core each
+        device: where the solver multiplies its matrices, in torch's words; None for NumPy
         seed: of the pairs that are tried and audited
     """
 
@@ -76,6 +77,7 @@ class SearchEffort:
     patience: int = 2
     num_audited: int = 200
     num_processes: int = 1
+    device: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -118,7 +118,7 @@ def nearest_pairs(  # noqa: PLR0913 (what is asked for, what is known, and at wh
     started = time.monotonic()
     effort, wanted = effort or SearchEffort(), Wanted(num_pairs, threshold)
     rungs = [rung.num_answers for rung in effort.rungs]
-    field = PairField(clouds, settings=settings, rungs=rungs, on_found=on_found)
+    field = PairField(clouds, settings=settings, rungs=rungs, device=effort.device, on_found=on_found)
     field.take_over(known, judged)
     is_exact = wanted.is_all or effort.max_exact_pairs is None or len(field) <= effort.max_exact_pairs
     progress = on_progress or (lambda _done, _all: None)

@@ -84,6 +84,17 @@ def test_a_distance_is_half_the_root_of_what_pot_gives() -> None:
     assert result.start == "uniform"
 
 
+def test_torch_multiplies_to_the_same_distance() -> None:
+    first, second = (relate(blobs(seed, num_answers=n, num_dims=8)) for seed, n in ((1, 60), (2, 50)))
+    plain = gw_distance(first, second, GwSettings())
+    placed = gw_distance(first, second, GwSettings(), device="cpu")
+    assert placed.distance == pytest.approx(plain.distance, abs=1e-9)
+    assert isinstance(placed.plan, np.ndarray)
+    np.testing.assert_allclose(placed.plan, plain.plan, atol=1e-9)
+    turned = gw_distance(second, first, GwSettings(), device="cpu")
+    assert turned.distance == placed.distance
+
+
 def test_a_distance_is_that_of_its_plan() -> None:
     first, second = (relate(blobs(seed, num_answers=n, num_dims=2)) for seed, n in ((3, 7), (4, 9)))
     result = gw_distance(first, second, GwSettings())

@@ -100,12 +100,14 @@ class Comparison:
         criterion: by which groups are chosen
         always: pairs whose distance is needed however far apart they are
         num_processes: one core each
+        device: where the solver multiplies its matrices; None for NumPy
     """
 
     settings: GwSettings
     criterion: str = "gw"
     always: Collection[Pair] = ()
     num_processes: int = 1
+    device: str | None = None
 
 
 def settings_key(settings: GwSettings) -> str:
@@ -281,7 +283,7 @@ def _search(
         # An earlier attempt may have compared an item that has left since.
         if {one.first_digest, one.second_digest} <= names.keys()
     }
-    effort = SearchEffort(num_processes=how.num_processes)
+    effort = SearchEffort(num_processes=how.num_processes, device=how.device)
     num_pairs = sum(len(block) * (len(block) - 1) // 2 for block in _by_block(records, items))
     is_large = effort.max_exact_pairs is not None and num_pairs > effort.max_exact_pairs
     return nearest_pairs(

@@ -175,6 +175,7 @@ class MergeNight:
                 criterion=rules.criterion,
                 always=needed,
                 num_processes=self._num_threads,
+                device=self._device if self._device != "cpu" else None,
             ),
             readers=self._readers,
             check=check,
@@ -264,8 +265,11 @@ class MergeNight:
     @cached_property
     def _readers(self) -> Readers:
         settle_process(self._num_threads)
-        device = pick_device(self._settings.engine.device)
-        return Readers(Backbone.load(self._settings.backbone.name, device=device))
+        return Readers(Backbone.load(self._settings.backbone.name, device=self._device))
+
+    @cached_property
+    def _device(self) -> str:
+        return pick_device(self._settings.engine.device)
 
 
 def _plan_from(told: Mapping[str, Any]) -> Plan:
