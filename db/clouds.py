@@ -47,13 +47,14 @@ class CloudRecord:
 
 @dataclass(frozen=True, slots=True)
 class StandingCloud:
-    """An item's newest cloud, and how many distinct answers have come in since."""
+    """An item's newest cloud, how many distinct answers have come in since, and how many were asked for."""
 
     digest: str
     extractor_key: str
     num_answers: int
     seed: int
     num_since: int
+    max_answers: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +92,18 @@ def standing_clouds(connection: Connection) -> dict[str, StandingCloud]:
                    (SELECT count(DISTINCT s.text_key) FROM ingest.submission s
                     WHERE s.item_id = c.item_id AND s.submission_id > (
                         SELECT max(m.submission_id) FROM model.gw_cloud_submission m
-                        WHERE m.digest = c.digest)) AS num_since
+                        WHERE m.digest = c.digest)) AS num_since,
+                   coalesce((SELECT max((r.settings->'gw'->>'num_answers')::int)
+                             FROM model.gw_run_cloud u JOIN model.gw_run r USING (gw_run_id)
+                             WHERE u.digest = c.digest), 0) AS max_answers
             FROM (SELECT DISTINCT ON (item_id) * FROM model.gw_cloud ORDER BY item_id, created_at DESC) c
             JOIN model.scorer k USING (scorer_id) JOIN model.extractor x USING (extractor_id)
         """)
     )
     return {
-        row.item_id: StandingCloud(row.digest, row.extractor_key, row.num_answers, row.seed, row.num_since)
+        row.item_id: StandingCloud(
+            row.digest, row.extractor_key, row.num_answers, row.seed, row.num_since, row.max_answers
+        )
         for row in rows
     }
 

@@ -328,6 +328,22 @@ def test_many_new_answers_renew_a_cloud(town: MergeTown) -> None:
     assert (more.report["num_made"], more.report["num_solved"]) == (1, 1)
 
 
+def test_more_answers_asked_for_reach_an_item_that_nobody_answers_any_more(town: MergeTown) -> None:
+    town.settle(*NAMES)
+    town.night("n1", by=merging_policy(num_answers=50), fusion=QUICK)
+    assert sizes(town) == {50}
+    more = merging_policy(num_answers=70)
+    second, third = (town.night(name, by=more, fusion=QUICK) for name in ("n2", "n3"))
+    assert second is not None
+    assert third is not None
+    assert (second.report["num_made"], third.report["num_made"]) == (3, 0)
+    assert sizes(town) == {50, 70}
+
+
+def sizes(town: MergeTown) -> set[int]:
+    return {one["num_answers"] for one in town.rows("SELECT num_answers FROM model.gw_cloud")}
+
+
 def test_an_item_with_three_answers_has_no_noise_floor_and_stops_no_night(town: MergeTown) -> None:
     town.settle("air", "ice")
     town.settle("sea", num_answers=3, num_read=0)

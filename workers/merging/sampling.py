@@ -96,6 +96,8 @@ class Sampler:
 
     def _still_stands(self, cloud: StandingCloud, one: StandingItem) -> bool:
         is_same = cloud.extractor_key == one.served.own_extractor_key and cloud.seed == self._settings.seed
+        # Made when fewer were asked for, it may lack answers that have been there all the time.
+        is_same = is_same and cloud.max_answers >= self._settings.num_answers
         # At one of two successors, a sample of two is renewed; at none, nothing ever is.
         return is_same and cloud.num_since < max(1.0, self._policy.refresh_share * cloud.num_answers)
 
