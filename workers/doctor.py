@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from scoring.errors import BackboneUnavailableError
+from scoring.errors import BackboneUnavailableError, StoreUnavailableError
 from workers.engines import EngineTrial, try_engines
 from workers.health import check_health
 
@@ -58,6 +58,8 @@ def examine(settings: Settings) -> Checkup:
 
     settle_process(settings.engine.num_threads)
     faults = list(check_health(settings))
+    if store_fault := _store_fault(settings):
+        faults.append(store_fault)
     backbone, engines = None, []
     try:
         backbone = _backbone(settings)
@@ -77,6 +79,16 @@ def examine(settings: Settings) -> Checkup:
         engines=engines,
         faults=faults,
     )
+
+
+def _store_fault(settings: Settings) -> str | None:
+    from scoring.artifacts import ArtifactStore
+
+    try:
+        ArtifactStore(settings.artifact_url()).check()
+    except StoreUnavailableError as error:
+        return str(error)
+    return None
 
 
 def _backbone(settings: Settings) -> dict[str, str | int]:

@@ -7,12 +7,13 @@ roster names stays loaded while a claim still holds that roster.
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from db import registry
-from scoring.errors import PermanentError, TransientError
+from scoring.errors import PermanentError, StoreUnavailableError, TransientError
 from scoring.types import ItemId, ItemSpec, ScorerKey, Trait
 from workers.router import RoutingTable, build_table
 from workers.telemetry import get_logger
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 log = get_logger("roster")
 
+#: How long a store that did not answer is left alone: while it is asked, nothing is scored.
+_RETRY_S = 15.0
+
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Roster:
@@ -38,6 +42,8 @@ class Roster:
     serving: Mapping[str, tuple[Serving, ...]] = field(default_factory=dict)
     #: Items whose champion was refused and that have none before it, with the reason.
     refused: Mapping[str, str] = field(default_factory=dict)
+    #: Whether every scorer was read, if only to be refused; a store that did not answer is asked again.
+    is_whole: bool = True
 
 
 def spec_of(item: ItemRecord) -> ItemSpec:
@@ -65,12 +71,16 @@ class RosterKeeper:
         self._batcher = batcher
         self._lock = threading.Lock()
         self._held: weakref.WeakSet[Roster] = weakref.WeakSet()
+        self._retry_at = 0.0
         self.current = Roster()
 
     def follow(self) -> bool:
-        """Look at the epoch; load and swap if it moved. Returns whether the roster changed."""
+        """Look at the epoch; load and swap if it moved, or if a store that was away may be back.
+
+        Returns whether the roster changed.
+        """
         with self._database.connect() as connection:
-            if registry.epoch(connection) == self.current.epoch:
+            if registry.epoch(connection) == self.current.epoch and not self._is_retry_due():
                 return False
         return self.refresh()
 
@@ -81,27 +91,41 @@ class RosterKeeper:
                 snapshot = registry.snapshot(connection)
                 items = registry.load_items(connection)
             before = self.current
-            if snapshot.epoch == before.epoch and items.keys() == before.items.keys():
+            is_same = snapshot.epoch == before.epoch and items.keys() == before.items.keys()
+            if is_same and not self._is_retry_due():
+                return False
+            # While this thread asks the store, the others go on with what is loaded.
+            self._retry_at = time.monotonic() + _RETRY_S
+            found = self._load(snapshot, {name: spec_of(item) for name, item in items.items()})
+            self._retry_at = time.monotonic() + _RETRY_S
+            if is_same and not found.is_whole and found.serving == before.serving:
                 return False
             self._held.add(before)
-            self.current = self._load(snapshot, {name: spec_of(item) for name, item in items.items()})
+            self.current = found
             del before
             self._batcher.errand(self._drop_unused)
             log.info("roster_changed", epoch=snapshot.epoch, num_items=len(self.current.serving))
             return True
 
+    def _is_retry_due(self) -> bool:
+        return not self.current.is_whole and time.monotonic() >= self._retry_at
+
     def _load(self, snapshot: Snapshot, items: Mapping[str, ItemSpec]) -> Roster:
         serving: dict[str, list[Serving]] = {}
         refused: dict[str, str] = {}
+        is_whole = True
         for one in snapshot.serving:
-            reason = self._refusal(one)
-            if reason is None:
+            try:
+                self._bring(one, may_read=is_whole)
+            except (PermanentError, TransientError) as error:
+                is_whole = is_whole and not isinstance(error, TransientError)
+                if one.role == "champion":
+                    kept = self._champions_before(one.item_id)
+                    serving.setdefault(one.item_id, []).extend(kept)
+                    if not kept:
+                        refused[one.item_id] = str(error)
+            else:
                 serving.setdefault(one.item_id, []).append(one)
-            elif one.role == "champion":
-                kept = [old for old in self.current.serving.get(one.item_id, ()) if old.role == "champion"]
-                serving.setdefault(one.item_id, []).extend(kept)
-                if not kept:
-                    refused[one.item_id] = reason
         return Roster(
             epoch=snapshot.epoch,
             items=items,
@@ -112,17 +136,36 @@ class RosterKeeper:
                 if any(one.role == "champion" for one in ones)
             },
             refused=refused,
+            is_whole=is_whole,
         )
 
-    def _refusal(self, one: Serving) -> str | None:
+    def _champions_before(self, item_id: str) -> list[Serving]:
+        return [one for one in self.current.serving.get(item_id, ()) if one.role == "champion"]
+
+    def _bring(self, one: Serving, *, may_read: bool) -> None:
+        """Have a scorer loaded.
+
+        Args:
+            one: the scorer
+            may_read: whether the store may be asked; it takes its time to say nothing
+
+        Raises:
+            PermanentError, TransientError: it cannot be, and why.
+        """
+        key = ScorerKey(one.scorer_key)
+
+        def load(engine: Engine) -> None:
+            if not may_read and key not in set(engine.loaded()):
+                raise StoreUnavailableError("artifact store: does not answer; it is asked again")
+            engine.load(key)
+
         try:
-            self._batcher.errand(lambda engine: engine.load(ScorerKey(one.scorer_key)))
+            self._batcher.errand(load)
         except (PermanentError, TransientError) as error:
             log.error(  # noqa: TRY400 (the reason says it all; a trace adds nothing)
                 "scorer_refused", item=one.item_id, scorer=one.scorer_id, reason=str(error)
             )
-            return str(error)
-        return None
+            raise
 
     def _drop_unused(self, engine: Engine) -> None:
         rosters = [self.current, *self._held]

@@ -33,7 +33,8 @@ class Folders:
 
     def __init__(self, url: str | Path) -> None:
         try:
-            self._fs, root = fsspec.core.url_to_fs(str(url))
+            # Others write there too: what was listed a while ago says nothing.
+            self._fs, root = fsspec.core.url_to_fs(str(url), use_listings_cache=False)
         except (ImportError, ValueError, OSError) as error:
             raise StoreUnavailableError(f"artifact store: cannot open its URL: {error}") from error
         self._root = str(root).rstrip("/")
@@ -56,8 +57,8 @@ class Folders:
                 for name, part in files.items():
                     self._put(self._path(room, key, name), part)
                 self._put(self._path(room, key, MANIFEST_FILE), content)
-            except OSError as error:
-                raise StoreUnavailableError(f"artifact store: cannot write {room}/{key}: {error}") from error
+            except Exception as error:
+                raise _unavailable("write", f"{room}/{key}", error) from error
         return key
 
     def read(self, room: str, key: str) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -92,8 +93,16 @@ class Folders:
         """Whether a folder with this key can be seen."""
         try:
             return bool(self._fs.isfile(self._path(room, key, MANIFEST_FILE)))
-        except OSError as error:
-            raise StoreUnavailableError(f"artifact store: cannot look up {room}/{key}: {error}") from error
+        except Exception as error:
+            raise _unavailable("look up", f"{room}/{key}", error) from error
+
+    def check(self) -> None:
+        """Ask the file system whether it is there; an empty or missing root is no fault.
+
+        Raises:
+            StoreUnavailableError: it does not answer, or does not let us in.
+        """
+        self._root_stands()
 
     def _stands(self, room: str, key: str) -> bool:
         # A damaged copy does not count, so that writing the same artifact again heals it.
@@ -124,13 +133,14 @@ class Folders:
             if not self._root_stands():
                 raise StoreUnavailableError("artifact store: its root folder is not there") from error
             raise CorruptArtifactError(f"{room}/{key}/{name}: is missing from the artifact store") from error
-        except OSError as error:
-            raise StoreUnavailableError(
-                f"artifact store: cannot read {room}/{key}/{name}: {error}"
-            ) from error
+        except Exception as error:
+            raise _unavailable("read", f"{room}/{key}/{name}", error) from error
 
     def _root_stands(self) -> bool:
-        return bool(self._fs.exists(self._root))
+        try:
+            return bool(self._fs.exists(self._root))
+        except Exception as error:
+            raise _unavailable("look up", "its root", error) from error
 
     def _put(self, path: str, content: bytes) -> None:
         if not isinstance(self._fs, LocalFileSystem):
@@ -144,3 +154,8 @@ class Folders:
         except OSError:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def _unavailable(what: str, where: str, error: Exception) -> StoreUnavailableError:
+    """Whatever a file system raises: object stores have errors of their own, which are no OSError."""
+    return StoreUnavailableError(f"artifact store: cannot {what} {where}: {error or type(error).__name__}")

@@ -86,6 +86,14 @@ class ArtifactStore:
         files.pop(CARD_FILE, None)
         return scorer_from(manifest, files, where=f"{SCORERS}/{key}")
 
+    def check(self) -> None:
+        """Ask the store whether it is there; an empty one is.
+
+        Raises:
+            StoreUnavailableError: it does not answer, or does not let us in.
+        """
+        self._folders.check()
+
     def num_bytes(self, key: ExtractorKey | ScorerKey) -> int:
         """Size on disk of the extractor or scorer with this key, in bytes.
 

@@ -47,9 +47,14 @@ def test_a_family_that_one_engine_cannot_run_is_told(scorefold, tmp_path):
 
 
 def test_a_machine_that_could_not(scorefold):
-    scorefold.set(BACKBONE__NAME="/nowhere/at/all", BROKER__URL="redis://127.0.0.1:1/0")
+    scorefold.set(
+        BACKBONE__NAME="/nowhere/at/all",
+        BROKER__URL="redis://127.0.0.1:1/0",
+        ARTIFACTS__URL="nosuchstore://bucket",
+    )
     done = scorefold("doctor")
     assert done.code == 1
+    assert "artifact store: cannot open its URL" in done.out
     assert "there is no such folder" in done.out
     assert "Redis" in done.out
     assert "torch" in done.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from scoring.config import EngineConfig
 from scoring.engines.torch import TorchEngine
 from scoring.types import Requests, ScorerKey
 from tests.deployment import ITEMS, Deployment
+from workers import roster
 from workers.batcher import Batcher
 from workers.roster import RosterKeeper
 
@@ -132,3 +134,43 @@ def test_a_shadow_without_a_champion_serves_nobody(town: Deployment, keeper: Ros
     keeper.refresh()
     assert "four" not in keeper.current.serving
     assert "three" in keeper.current.serving
+
+
+def test_a_store_that_was_away_is_asked_again(
+    town: Deployment, keeper: RosterKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A promotion while the store is away is followed once it is back, without another promotion."""
+    monkeypatch.setattr(roster, "_RETRY_S", 0.2)
+    keeper.refresh()
+    before = keeper.current.serving["four"]
+    new = town.add_scorer("four", ITEMS["four"], seed=90, promote=True)
+    folder, away = town.folder / "artifacts", town.folder / "away"
+    folder.rename(away)
+    assert keeper.follow()
+    assert keeper.current.serving["four"] == before
+    assert not keeper.current.is_whole
+    time.sleep(0.3)
+    assert not keeper.follow()
+    away.rename(folder)
+    assert not keeper.follow()  # not before its time
+    time.sleep(0.3)
+    assert keeper.follow()
+    assert [one.scorer_id for one in keeper.current.serving["four"]] == [new]
+    assert keeper.current.is_whole
+    assert not keeper.follow()
+
+
+def test_a_worker_that_starts_without_a_store_serves_when_it_comes(
+    town: Deployment, keeper: RosterKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roster, "_RETRY_S", 0.2)
+    folder, away = town.folder / "artifacts", town.folder / "away"
+    folder.rename(away)
+    keeper.refresh()
+    assert keeper.current.serving == {}
+    assert sorted(keeper.current.refused) == sorted(ITEMS)
+    away.rename(folder)
+    time.sleep(0.3)
+    assert keeper.follow()
+    assert sorted(keeper.current.serving) == sorted(ITEMS)
+    assert keeper.current.refused == {}

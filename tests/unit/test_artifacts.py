@@ -11,8 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 from safetensors.torch import load, save
 
 from scoring.artifacts import ArtifactStore, ExtractorArtifact, ScorerArtifact
@@ -375,6 +377,47 @@ def test_a_vanished_store_is_transient(store, root, scorer):
     shutil.rmtree(root)
     with pytest.raises(StoreUnavailableError, match="root"):
         store.read_scorer(scorer)
+
+
+class RefusedError(Exception):
+    """No OSError: object stores have errors of their own."""
+
+
+class DownStore(MemoryFileSystem):
+    protocol = "downstore"
+    is_down = False
+
+    def _answer(self):
+        if DownStore.is_down:
+            raise RefusedError("connection refused")
+
+    def info(self, path, **kwargs):
+        self._answer()
+        return super().info(path, **kwargs)
+
+    def cat_file(self, path, start=None, end=None, **kwargs):
+        self._answer()
+        return super().cat_file(path, start=start, end=end, **kwargs)
+
+    def pipe_file(self, path, value, mode="overwrite", **kwargs):
+        self._answer()
+        return super().pipe_file(path, value, mode=mode, **kwargs)
+
+
+def test_a_store_s_own_errors_are_transient(monkeypatch):
+    fsspec.register_implementation("downstore", DownStore, clobber=True)
+    store = ArtifactStore("downstore://bucket/artifacts")
+    extractor = store.write_extractor(make_extractor())
+    scorer = store.write_scorer(make_scorer(extractor))
+    assert store.read_scorer(scorer).extractor == extractor
+    monkeypatch.setattr(DownStore, "is_down", True)
+    for refused in (
+        lambda: store.read_scorer(scorer),
+        lambda: store.num_bytes(scorer),
+        lambda: store.write_extractor(make_extractor(seed=1)),
+    ):
+        with pytest.raises(StoreUnavailableError, match=r"artifact store: cannot .*: connection refused"):
+            refused()
 
 
 def test_artifacts_are_frozen(extractor):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
 ) -> None:
-    """Show versions, cores, backbone and servers, and time each engine; exit code 0 if all is well.
+    """Show versions, cores, backbone, servers and store, and time each engine; exit code 0 if all is well.
 
     Answers per second are by CPU time of one thread on sample sentences without adapters: compare engines by
     them, and expect other figures on real answers.
@@ -50,4 +50,4 @@ def _show(found: Checkup) -> None:
     trials = [(trial.name, trial.answers_per_s, trial.reason or "") for trial in found.engines]
     print_table(("engine", "answers/s", "remark"), trials)
     say()
-    say("servers answer, the schema fits" if not found.faults else "\n".join(found.faults))
+    say("servers and artifact store answer, the schema fits" if not found.faults else "\n".join(found.faults))
