@@ -164,9 +164,11 @@ def _assemble(
     engine: Engine,
     clear_way: Callable[[], int],
 ) -> Station:
+    from scoring.artifacts import ArtifactStore  # brings torch in, like the engine
+
     batcher = Batcher(engine, max_recent_answers=settings.engine.max_recent_answers)
     batcher.start()
-    keeper = RosterKeeper(database, batcher)
+    keeper = RosterKeeper(database, batcher, ask_store=ArtifactStore(settings.artifact_url()).check)
     # A worker that is started again in the middle of an outage waits like those that run.
     patiently(keeper.refresh, give_up_after_s=_START_PATIENCE_S)
     policy = lease_policy(settings)

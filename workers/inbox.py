@@ -100,7 +100,7 @@ class PrefixInbox:
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         try:
-            self._store, self._prefix = fsspec.core.url_to_fs(self._url, use_listings_cache=False)
+            self._store, self._prefix = fsspec.core.url_to_fs(self._url)
         except (ImportError, ValueError) as error:
             raise InvalidInputError(f"{self._url}: {error}") from error
 
@@ -111,6 +111,7 @@ class PrefixInbox:
             StoreUnavailableError: the store does not answer, or does not let us in.
         """
         try:
+            self._store.invalidate_cache()
             listed = self._store.ls(self._prefix, detail=True)
         except FileNotFoundError:
             return []  # a prefix is there when something stands below it

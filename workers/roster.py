@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from db import registry
-from scoring.errors import PermanentError, StoreUnavailableError, TransientError
+from scoring.errors import PermanentError, ScorefoldError, StoreUnavailableError, TransientError
 from scoring.types import ItemId, ItemSpec, ScorerKey, Trait
 from workers.router import RoutingTable, build_table
 from workers.telemetry import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Engine as Database
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = get_logger("roster")
 
-#: How long a store that did not answer is left alone: while it is asked, nothing is scored.
+#: How long a store that did not answer is left alone.
 _RETRY_S = 15.0
 
 
@@ -66,8 +66,18 @@ def routing_table(snapshot: Snapshot, *, num_shards: int) -> RoutingTable:
 class RosterKeeper:
     """Holds the present roster of a worker and brings it up to date."""
 
-    def __init__(self, database: Database, batcher: Batcher) -> None:
+    def __init__(
+        self, database: Database, batcher: Batcher, *, ask_store: Callable[[], None] = lambda: None
+    ) -> None:
+        """Take over a worker's engine.
+
+        Args:
+            database: the registry.
+            batcher: the way to the engine.
+            ask_store: asks the artifact store whether it is there; raises StoreUnavailableError.
+        """
         self._database = database
+        self._ask_store = ask_store
         self._batcher = batcher
         self._lock = threading.Lock()
         self._held: weakref.WeakSet[Roster] = weakref.WeakSet()
@@ -94,7 +104,7 @@ class RosterKeeper:
             is_same = snapshot.epoch == before.epoch and items.keys() == before.items.keys()
             if is_same and not self._is_retry_due():
                 return False
-            # While this thread asks the store, the others go on with what is loaded.
+            # While this thread asks a store again, the others go on with what is loaded.
             self._retry_at = time.monotonic() + _RETRY_S
             found = self._load(snapshot, {name: spec_of(item) for name, item in items.items()})
             self._retry_at = time.monotonic() + _RETRY_S
@@ -113,19 +123,17 @@ class RosterKeeper:
     def _load(self, snapshot: Snapshot, items: Mapping[str, ItemSpec]) -> Roster:
         serving: dict[str, list[Serving]] = {}
         refused: dict[str, str] = {}
-        is_whole = True
+        faults = self._bring(snapshot.serving)
         for one in snapshot.serving:
-            try:
-                self._bring(one, may_read=is_whole)
-            except (PermanentError, TransientError) as error:
-                is_whole = is_whole and not isinstance(error, TransientError)
-                if one.role == "champion":
-                    kept = self._champions_before(one.item_id)
-                    serving.setdefault(one.item_id, []).extend(kept)
-                    if not kept:
-                        refused[one.item_id] = str(error)
-            else:
+            error = faults.get(one.scorer_key)
+            if error is None:
                 serving.setdefault(one.item_id, []).append(one)
+            elif one.role == "champion":
+                kept = self._champions_before(one.item_id)
+                serving.setdefault(one.item_id, []).extend(kept)
+                if not kept:
+                    refused[one.item_id] = str(error)
+        is_whole = not any(isinstance(error, StoreUnavailableError) for error in faults.values())
         return Roster(
             epoch=snapshot.epoch,
             items=items,
@@ -142,30 +150,43 @@ class RosterKeeper:
     def _champions_before(self, item_id: str) -> list[Serving]:
         return [one for one in self.current.serving.get(item_id, ()) if one.role == "champion"]
 
-    def _bring(self, one: Serving, *, may_read: bool) -> None:
-        """Have a scorer loaded.
+    def _bring(self, wanted: Sequence[Serving]) -> dict[str, ScorefoldError]:
+        """Have scorers loaded; by the keys of those that cannot be, the reason.
 
-        Args:
-            one: the scorer
-            may_read: whether the store may be asked; it takes its time to say nothing
-
-        Raises:
-            PermanentError, TransientError: it cannot be, and why.
+        A store that is away is asked once and from this thread: the engine's would score nothing meanwhile.
         """
-        key = ScorerKey(one.scorer_key)
+        loaded: set[str] = set()
+        self._batcher.errand(lambda engine: loaded.update(engine.loaded()))
+        faults: dict[str, ScorefoldError] = {}
+        away: StoreUnavailableError | None = None
+        missing = [one for one in wanted if one.scorer_key not in loaded]
+        for place, one in enumerate(missing):
+            if place == 0 or isinstance(faults.get(missing[place - 1].scorer_key), StoreUnavailableError):
+                away = away or self._store_fault()
+            if away is not None:
+                faults[one.scorer_key] = away
+            elif error := self._load_fault(one):
+                faults[one.scorer_key] = error
+        if away is not None:
+            log.error("store_away", num_scorers=len(faults), reason=str(away))
+        return faults
 
-        def load(engine: Engine) -> None:
-            if not may_read and key not in set(engine.loaded()):
-                raise StoreUnavailableError("artifact store: does not answer; it is asked again")
-            engine.load(key)
-
+    def _store_fault(self) -> StoreUnavailableError | None:
         try:
-            self._batcher.errand(load)
+            self._ask_store()
+        except StoreUnavailableError as error:
+            return error
+        return None
+
+    def _load_fault(self, one: Serving) -> ScorefoldError | None:
+        try:
+            self._batcher.errand(lambda engine: engine.load(ScorerKey(one.scorer_key)))
         except (PermanentError, TransientError) as error:
             log.error(  # noqa: TRY400 (the reason says it all; a trace adds nothing)
                 "scorer_refused", item=one.item_id, scorer=one.scorer_id, reason=str(error)
             )
-            raise
+            return error
+        return None
 
     def _drop_unused(self, engine: Engine) -> None:
         rosters = [self.current, *self._held]

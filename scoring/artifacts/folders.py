@@ -33,10 +33,9 @@ class Folders:
 
     def __init__(self, url: str | Path) -> None:
         try:
-            # Others write there too: what was listed a while ago says nothing.
-            self._fs, root = fsspec.core.url_to_fs(str(url), use_listings_cache=False)
-        except (ImportError, ValueError, OSError) as error:
-            raise StoreUnavailableError(f"artifact store: cannot open its URL: {error}") from error
+            self._fs, root = fsspec.core.url_to_fs(str(url))
+        except Exception as error:
+            raise _unavailable("open", "its URL", error) from error
         self._root = str(root).rstrip("/")
 
     def write(self, room: str, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> str:
@@ -52,11 +51,12 @@ class Folders:
         content = f"{text}\n".encode()
         key = hashlib.sha256(content).hexdigest()
         if not self._stands(room, key):
+            folder = self._path(room, key)
+            parts = [*((self._path(room, key, name), part) for name, part in files.items())]
             try:
-                self._fs.makedirs(self._path(room, key), exist_ok=True)
-                for name, part in files.items():
-                    self._put(self._path(room, key, name), part)
-                self._put(self._path(room, key, MANIFEST_FILE), content)
+                self._fs.makedirs(folder, exist_ok=True)
+                for path, part in (*parts, (self._path(room, key, MANIFEST_FILE), content)):
+                    self._put(path, part)
             except Exception as error:
                 raise _unavailable("write", f"{room}/{key}", error) from error
         return key
@@ -91,10 +91,7 @@ class Folders:
 
     def holds(self, room: str, key: str) -> bool:
         """Whether a folder with this key can be seen."""
-        try:
-            return bool(self._fs.isfile(self._path(room, key, MANIFEST_FILE)))
-        except Exception as error:
-            raise _unavailable("look up", f"{room}/{key}", error) from error
+        return self._kind(self._path(room, key, MANIFEST_FILE)) == "file"
 
     def check(self) -> None:
         """Ask the file system whether it is there; an empty or missing root is no fault.
@@ -102,7 +99,10 @@ class Folders:
         Raises:
             StoreUnavailableError: it does not answer, or does not let us in.
         """
-        self._root_stands()
+        is_there = self._kind(self._root) is not None
+        is_local = isinstance(self._fs, LocalFileSystem)
+        if is_local and is_there and not os.access(self._root, os.R_OK | os.X_OK):
+            raise StoreUnavailableError(f"artifact store: may not read {self._root}")
 
     def _stands(self, room: str, key: str) -> bool:
         # A damaged copy does not count, so that writing the same artifact again heals it.
@@ -137,10 +137,18 @@ class Folders:
             raise _unavailable("read", f"{room}/{key}/{name}", error) from error
 
     def _root_stands(self) -> bool:
+        return self._kind(self._root) is not None
+
+    def _kind(self, path: str) -> str | None:
+        """What stands there now; None is nothing. `exists` and `isfile` would take any error for that."""
+        # Others write there too: what was listed a while ago says nothing.
+        self._fs.invalidate_cache()
         try:
-            return bool(self._fs.exists(self._root))
+            return str(self._fs.info(path)["type"])
+        except FileNotFoundError:
+            return None
         except Exception as error:
-            raise _unavailable("look up", "its root", error) from error
+            raise _unavailable("look up", path, error) from error
 
     def _put(self, path: str, content: bytes) -> None:
         if not isinstance(self._fs, LocalFileSystem):
@@ -158,4 +166,6 @@ class Folders:
 
 def _unavailable(what: str, where: str, error: Exception) -> StoreUnavailableError:
     """Whatever a file system raises: object stores have errors of their own, which are no OSError."""
-    return StoreUnavailableError(f"artifact store: cannot {what} {where}: {error or type(error).__name__}")
+    return StoreUnavailableError(
+        f"artifact store: cannot {what} {where}: {str(error) or type(error).__name__}"
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -241,7 +242,7 @@ class WholeEncoders:
         network = cast("FullNetwork", fitted.network)
         head = {f"head.{name}": tensor for name, tensor in network.head.state_dict().items()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".tmp")
+        unfinished = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
         unfinished.write_bytes(pack(network.encoder_weights() | head, where=str(path)))
         unfinished.replace(path)
 

@@ -14,6 +14,7 @@ from scoring.artifacts import ArtifactStore
 from scoring.backbone import Backbone
 from scoring.config import EngineConfig
 from scoring.engines.torch import TorchEngine
+from scoring.errors import StoreUnavailableError
 from scoring.types import Requests, ScorerKey
 from tests.deployment import ITEMS, Deployment
 from workers import roster
@@ -174,3 +175,38 @@ def test_a_worker_that_starts_without_a_store_serves_when_it_comes(
     assert keeper.follow()
     assert sorted(keeper.current.serving) == sorted(ITEMS)
     assert keeper.current.refused == {}
+
+
+def test_one_unreadable_scorer_keeps_no_other_out(
+    town: Deployment, keeper: RosterKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of one scorer that cannot be read looks like a store that is away."""
+    monkeypatch.setattr(roster, "_RETRY_S", 0.2)
+    (first,) = [one for one in _serving(town) if one.item_id == "four"]
+    manifest = town.folder / "artifacts" / "scorers" / first.scorer_key / "scorefold.json"
+    content = manifest.read_bytes()
+    manifest.unlink()
+    manifest.mkdir()
+    keeper.refresh()
+    assert sorted(keeper.current.serving) == sorted(set(ITEMS) - {"four"})
+    assert "cannot read" in keeper.current.refused["four"]
+    manifest.rmdir()
+    manifest.write_bytes(content)
+    time.sleep(0.3)
+    assert keeper.follow()
+    assert sorted(keeper.current.serving) == sorted(ITEMS)
+
+
+def test_a_store_that_is_away_is_asked_once(town: Deployment, keeper: RosterKeeper) -> None:
+    asked, loads = [], []
+    load = keeper._batcher._engine.load
+    keeper._batcher._engine.load = lambda key: (loads.append(key), load(key))
+
+    def away() -> None:
+        asked.append(True)
+        raise StoreUnavailableError("nobody there")
+
+    keeper._ask_store = away
+    keeper.refresh()
+    assert (len(asked), loads) == (1, [])
+    assert keeper.current.refused == dict.fromkeys(ITEMS, "nobody there")

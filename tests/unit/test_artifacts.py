@@ -410,14 +410,21 @@ def test_a_store_s_own_errors_are_transient(monkeypatch):
     extractor = store.write_extractor(make_extractor())
     scorer = store.write_scorer(make_scorer(extractor))
     assert store.read_scorer(scorer).extractor == extractor
+    store.check()
     monkeypatch.setattr(DownStore, "is_down", True)
     for refused in (
         lambda: store.read_scorer(scorer),
         lambda: store.num_bytes(scorer),
         lambda: store.write_extractor(make_extractor(seed=1)),
+        store.check,
     ):
         with pytest.raises(StoreUnavailableError, match=r"artifact store: cannot .*: connection refused"):
             refused()
+
+
+def test_a_key_that_is_none_is_no_outage(store):
+    with pytest.raises(CorruptArtifactError, match="not an artifact key"):
+        store.num_bytes("nothex")
 
 
 def test_artifacts_are_frozen(extractor):

@@ -83,6 +83,11 @@ def merge_whole(
         InvalidInputError: fewer than two items can be trained, or their languages differ where all are to
             form one group.
     """
+    languages = sorted({item.language for item, _ in jobs})
+    if wishes.share_saved is None and len(languages) > 1:
+        raise InvalidInputError(
+            f"one group of items in {' and '.join(languages)}; name items of one language"
+        )
     clouds, failed = _clouds(jobs, encoders, policy, progress)
     if len(clouds) < 2:
         reasons = "".join(f"; {reason}" for reason in failed.values())
