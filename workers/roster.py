@@ -157,16 +157,15 @@ class RosterKeeper:
         """
         loaded: set[str] = set()
         self._batcher.errand(lambda engine: loaded.update(engine.loaded()))
-        faults: dict[str, ScorefoldError] = {}
-        away: StoreUnavailableError | None = None
         missing = [one for one in wanted if one.scorer_key not in loaded]
-        for place, one in enumerate(missing):
-            if place == 0 or isinstance(faults.get(missing[place - 1].scorer_key), StoreUnavailableError):
-                away = away or self._store_fault()
-            if away is not None:
-                faults[one.scorer_key] = away
-            elif error := self._load_fault(one):
+        faults: dict[str, ScorefoldError] = {}
+        away = self._store_fault() if missing else None
+        for one in missing:
+            error = away or self._load_fault(one)
+            if error is not None:
                 faults[one.scorer_key] = error
+            if isinstance(error, StoreUnavailableError):
+                away = away or self._store_fault()
         if away is not None:
             log.error("store_away", num_scorers=len(faults), reason=str(away))
         return faults

@@ -52,10 +52,11 @@ class Folders:
         key = hashlib.sha256(content).hexdigest()
         if not self._stands(room, key):
             folder = self._path(room, key)
-            parts = [*((self._path(room, key, name), part) for name, part in files.items())]
+            parts = [(self._path(room, key, name), part) for name, part in files.items()]
+            parts.append((self._path(room, key, MANIFEST_FILE), content))
             try:
                 self._fs.makedirs(folder, exist_ok=True)
-                for path, part in (*parts, (self._path(room, key, MANIFEST_FILE), content)):
+                for path, part in parts:
                     self._put(path, part)
             except Exception as error:
                 raise _unavailable("write", f"{room}/{key}", error) from error
@@ -99,7 +100,7 @@ class Folders:
         Raises:
             StoreUnavailableError: it does not answer, or does not let us in.
         """
-        is_there = self._kind(self._root) is not None
+        is_there = self._root_stands()
         is_local = isinstance(self._fs, LocalFileSystem)
         if is_local and is_there and not os.access(self._root, os.R_OK | os.X_OK):
             raise StoreUnavailableError(f"artifact store: may not read {self._root}")

@@ -20,6 +20,7 @@ from scoring.artifacts.tensors import check_names, pack, unpack
 from scoring.errors import InvalidInputError
 from scoring.merging.clouds import FeatureCloud, sample_rows
 from scoring.merging.evidence import PairedLevels
+from scoring.merging.fusing import FusionConfig
 from scoring.merging.refit import Head, HeadData, choose_head, mixed_targets
 from scoring.merging.weights import merge_states
 from scoring.training.baselines import FullNetwork
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 WholeWay = Literal["mean", "ties"]
 _BATCH_SIZE = 64
 #: Share of the items' own models in a human-scored answer's target, as in a merge of adapters.
-_TEACHER_WEIGHT = 0.5
+_TEACHER_WEIGHT = FusionConfig().teacher_weight
 
 
 @dataclass(frozen=True, slots=True, eq=False)
