@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from scoring.artifacts import ScorerArtifact
 
 #: The arithmetic that a finding is about; another one needs findings of its own.
-SCHEME = "row-smooth-2"
+SCHEME = "row-smooth-3"
 #: Under which name a finding stands in a scorer's lineage.
 LINEAGE_KEY = "int8"
 MIN_AGREEMENT = 0.98

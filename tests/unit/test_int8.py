@@ -48,10 +48,19 @@ def layers_and_rows(num_rows=40, width=64):
     return layers, x
 
 
+def centred_on_nothing(swing):
+    return InputRange(swing, torch.zeros_like(swing))
+
+
+def above(floor, x):
+    return InputRange(x.abs().amax(0), torch.full(x.shape[1:], floor), is_floor=True)
+
+
 def test_int8_is_close_to_fp32_row_by_row():
     layers, x = layers_and_rows()
     exact = DenseLinear(layers)(x)
-    error = (Int8Linear(layers, InputRange(x.abs().amax(0)))(x) - exact).norm(dim=1) / exact.norm(dim=1)
+    int8 = Int8Linear(layers, centred_on_nothing(x.abs().amax(0)))
+    error = (int8(x) - exact).norm(dim=1) / exact.norm(dim=1)
     assert 1e-4 < error.max() < 0.02
 
 
@@ -59,21 +68,32 @@ def test_smoothing_takes_most_of_a_far_channels_error():
     layers, x = layers_and_rows()
     exact = DenseLinear(layers)(x)
     smooth, plain = (
-        (Int8Linear(layers, InputRange(ranges))(x) - exact).norm()
-        for ranges in (x.abs().amax(0), torch.cat([layer.weight for layer in layers]).abs().amax(0))
+        (Int8Linear(layers, centred_on_nothing(swing))(x) - exact).norm()
+        for swing in (x.abs().amax(0), torch.cat([layer.weight for layer in layers]).abs().amax(0))
     )
     assert smooth < 0.6 * plain
+
+
+def test_the_middle_of_channels_costs_no_steps():
+    layers, x = layers_and_rows()
+    x[:, 5] += 200  # and one that stands far off, as encoders have them too
+    exact = DenseLinear(layers)(x)
+    centred, plain = (
+        (Int8Linear(layers, lies)(x) - exact).norm()
+        for lies in (InputRange(x.std(0), x.mean(0)), centred_on_nothing(x.abs().amax(0)))
+    )
+    assert centred < 0.6 * plain
 
 
 def test_a_floor_takes_error_from_what_leaves_gelu():
     layers, x = layers_and_rows()
     x = functional.gelu(x)
     exact = DenseLinear(layers)(x)
-    lifted, centred = (
-        (Int8Linear(layers, InputRange(x.abs().amax(0), floor))(x) - exact).norm()
-        for floor in (GELU_FLOOR, None)
+    lifted, plain = (
+        (Int8Linear(layers, lies)(x) - exact).norm()
+        for lies in (above(GELU_FLOOR, x), centred_on_nothing(x.abs().amax(0)))
     )
-    assert lifted < 0.8 * centred
+    assert lifted < 0.8 * plain
 
 
 def test_nothing_that_leaves_gelu_falls_below_its_floor():
@@ -83,18 +103,19 @@ def test_nothing_that_leaves_gelu_falls_below_its_floor():
 
 def test_only_inputs_that_left_gelu_have_a_floor(world):
     ranges = smoothing.input_ranges(world.backbone)
-    floors = {site for site, one in ranges.items() if one.floor is not None}
-    assert floors == {paths.narrow for paths in layer_paths(world.backbone)}
+    floored = {site for site, one in ranges.items() if one.is_floor}
+    assert floored == {paths.narrow for paths in layer_paths(world.backbone)}
 
 
-@pytest.mark.parametrize("kind", ["int8", "int8 with a floor", "packed"])
+@pytest.mark.parametrize("kind", ["int8", "int8 about a middle", "int8 with a floor", "packed"])
 def test_a_row_is_the_same_bit_for_bit_in_any_company(kind):
     layers, x = layers_and_rows()
-    if kind == "packed":
-        linear = PackedLinear(layers)
-    else:
-        floor = float(x.min()) if "floor" in kind else None
-        linear = Int8Linear(layers, InputRange(x.abs().amax(0), floor))
+    linear = {
+        "int8": lambda: Int8Linear(layers, centred_on_nothing(x.abs().amax(0))),
+        "int8 about a middle": lambda: Int8Linear(layers, InputRange(x.std(0), x.mean(0))),
+        "int8 with a floor": lambda: Int8Linear(layers, above(float(x.min()), x)),
+        "packed": lambda: PackedLinear(layers),
+    }[kind]()
     whole = linear(x)
     for start, end in ((0, 1), (3, 4), (5, 12), (7, 40), (39, 40)):
         assert torch.equal(linear(x[start:end].clone()), whole[start:end])
@@ -102,7 +123,7 @@ def test_a_row_is_the_same_bit_for_bit_in_any_company(kind):
 
 def test_a_row_of_zeros_gives_the_bias():
     layers, x = layers_and_rows()
-    out = Int8Linear(layers, InputRange(x.abs().amax(0)))(torch.zeros(2, 64))
+    out = Int8Linear(layers, centred_on_nothing(x.abs().amax(0)))(torch.zeros(2, 64))
     torch.testing.assert_close(out, torch.cat([layer.bias for layer in layers]).expand(2, -1))
 
 

@@ -37,12 +37,9 @@ def quantised(ranges: Mapping[str, InputRange]) -> MakeProduct:
         found = quantise(weight, ranges[site])
         constant = graph.constant
         y = graph.add("Mul", x, graph.weight(found.unsmooth))
-        last = constant(np.array([-1], dtype=np.int64))
-        if found.lift is None:
-            furthest = graph.add("ReduceMax", graph.add("Abs", y), last, keepdims=1)
-        else:
-            y = graph.add("Add", y, graph.weight(found.lift))
-            furthest = graph.add("ReduceMax", y, last, keepdims=1)
+        y = graph.add("Add", y, graph.weight(found.lift))
+        swings = graph.add("Abs", y) if found.zero_point else y
+        furthest = graph.add("ReduceMax", swings, constant(np.array([-1], dtype=np.int64)), keepdims=1)
         furthest = graph.add("Max", furthest, constant(np.float32(1e-9)))
         step = graph.add("Mul", furthest, constant(np.float32(1 / found.num_steps)))
         shifted = graph.add("Add", graph.add("Div", y, step), constant(np.float32(found.zero_point + 0.5)))
@@ -55,7 +52,6 @@ def quantised(ranges: Mapping[str, InputRange]) -> MakeProduct:
             graph.weight(found.scale),
             constant(np.uint8(found.zero_point)),
         )
-        out = graph.add("Mul", out, step)
-        return out if found.lift is None else graph.add("Sub", out, graph.weight(found.shift))
+        return graph.add("Sub", graph.add("Mul", out, step), graph.weight(found.shift))
 
     return product

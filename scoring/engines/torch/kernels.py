@@ -57,7 +57,8 @@ def int8_pays() -> bool:
     if not int8_works():
         return False
     layer, x = _sample()
-    int8_s, fp32_s = _seconds(x, Int8Linear([layer], InputRange(x.abs().amax(0))), fp32_kernel()([layer]))
+    lies = InputRange(x.std(0), x.mean(0))
+    int8_s, fp32_s = _seconds(x, Int8Linear([layer], lies), fp32_kernel()([layer]))
     return int8_s * _MIN_INT8_GAIN < fp32_s
 
 
@@ -71,12 +72,9 @@ def _is_exact() -> bool:
     layer.bias.data.zero_()
     x = torch.stack([signs, torch.ones(_NUM_IN), -signs])
     expected = x @ layer.weight.T
-    return all(
-        torch.allclose(
-            Int8Linear([layer], InputRange(torch.ones(_NUM_IN), floor))(x), expected, rtol=1e-5, atol=1e-3
-        )
-        for floor in (None, -1.0)
-    )
+    swing = torch.ones(_NUM_IN)
+    lies = InputRange(swing, torch.zeros(_NUM_IN)), InputRange(swing, -swing, is_floor=True)
+    return all(torch.allclose(Int8Linear([layer], one)(x), expected, rtol=1e-5, atol=1e-3) for one in lies)
 
 
 def _sample() -> tuple[nn.Linear, torch.Tensor]:

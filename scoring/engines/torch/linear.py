@@ -55,15 +55,17 @@ class PackedLinear:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InputRange:
-    """How far the inputs of a linear layer swing.
+    """Where the inputs of a linear layer lie.
 
     Attributes:
-        greatest: greatest absolute value of each channel on sample texts [in]
-        floor: a value that no input of any channel can fall below; None where there is none
+        swing: how far each channel moves about its zero [in]
+        zero: what is taken from each channel: its middle, or its floor [in]
+        is_floor: whether no input falls below `zero`
     """
 
-    greatest: Tensor
-    floor: float | None = None
+    swing: Tensor
+    zero: Tensor
+    is_floor: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +76,7 @@ class QuantisedWeight:
         integers: int8 [out, in]
         scale: what one step of an output's integers is worth [out]
         unsmooth: factor of each input channel [in]
-        lift: added to the input after that; None for nothing [in]
+        lift: added to the input after that [in]
         shift: what the lift adds to the outputs, to be taken away [out]
         zero_point: what stands for 0 after rounding
         num_steps: from there to the furthest value of a row
@@ -83,7 +85,7 @@ class QuantisedWeight:
     integers: Tensor
     scale: Tensor
     unsmooth: Tensor
-    lift: Tensor | None
+    lift: Tensor
     shift: Tensor
     zero_point: int
     num_steps: int
@@ -92,10 +94,11 @@ class QuantisedWeight:
 class Int8Linear:
     """int8 weights per output channel, 8-bit activations per row; CPU only.
 
-    y = s_x s_w (q_x q_w) + b, where q_x = round(x / (m s_x)), s_x = max|x / m| / 127 of each row by itself,
-    and m moves the spread of channels from activations into weights (SmoothQuant, Xiao et al., 2023):
-    m_j = max|x_j|^1/2 / max|w_j|^1/2. Inputs with a floor are lifted by it first, so that all 256 steps lie
-    where values can be. The product of integers is exact, so that a row comes out bit for bit the same in any
+    y = s_x s_w (q_x q_w) + W z + b, where q_x = round((x - z) / (m s_x)) and s_x = max|(x - z) / m| / 127 of
+    each row by itself. z is the middle of each channel (Outlier Suppression+, Wei et al., 2023), and m moves
+    the spread of channels from activations into weights (SmoothQuant, Xiao et al., 2023):
+    m_j = swing_j^1/2 / max|w_j|^1/2. Inputs with a floor have it for z, so that all 256 steps lie where
+    values can be. The product of integers is exact, so that a row comes out bit for bit the same in any
     company.
     """
 
@@ -116,13 +119,11 @@ class Int8Linear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[rows, in] -> [rows, out]."""
-        if self._lift is None:
-            y = x * self._unsmooth
+        y = torch.addcmul(self._lift, x, self._unsmooth)
+        furthest = y.amax(1, keepdim=True)
+        if self._zero_point:
             # Two passes, for the greatest and the least, are quicker than one for the absolute value.
-            furthest = torch.maximum(y.amax(1, keepdim=True), -y.amin(1, keepdim=True))
-        else:
-            y = torch.addcmul(self._lift, x, self._unsmooth)
-            furthest = y.amax(1, keepdim=True)
+            furthest = torch.maximum(furthest, -y.amin(1, keepdim=True))
         scale = furthest.clamp_(min=1e-9).div_(self._num_steps)
         # Truncation of what is positive rounds to the nearest when a half is added beforehand. By way of
         # int16, because torch turns floats into uint8 one by one, which takes five times as long.
@@ -147,22 +148,21 @@ class Int8Linear:
 
 def quantise(weight: Tensor, input_range: InputRange) -> QuantisedWeight:
     """A weight [out, in] as `Int8Linear` holds it."""
-    smooth = (input_range.greatest.clamp(min=1e-4) / weight.abs().amax(0).clamp(min=1e-4)).sqrt()
+    smooth = (input_range.swing.clamp(min=1e-4) / weight.abs().amax(0).clamp(min=1e-4)).sqrt()
     weight = weight * smooth
     scale = (weight.abs().amax(1) / 127).clamp(min=1e-12)
     integers = torch.round(weight / scale[:, None])
     unsmooth = 1 / smooth
-    floor = input_range.floor
-    lift = None if floor is None else -floor * unsmooth
+    lift = -input_range.zero * unsmooth
     return QuantisedWeight(
         integers=integers.to(torch.int8),
         scale=scale,
         unsmooth=unsmooth,
         lift=lift,
-        shift=torch.zeros_like(scale) if lift is None else (integers @ lift) * scale,
+        shift=(integers @ lift) * scale,
         # oneDNN's fast kernels want unsigned activations.
-        zero_point=128 if lift is None else 0,
-        num_steps=127 if lift is None else 255,
+        zero_point=0 if input_range.is_floor else 128,
+        num_steps=255 if input_range.is_floor else 127,
     )
 
 

@@ -1,8 +1,8 @@
-"""How far each input channel of each linear layer swings, on sentences that never change.
+"""Where each input channel of each linear layer lies, and how far it swings, on sentences that never change.
 
-int8 moves the spread of channels from activations into weights by these ranges. They follow from the backbone
-alone, so that a score does not depend on which scorers happen to be loaded; a range that is exceeded costs
-precision and never clips.
+int8 takes the middle of channels away and moves their spread from activations into weights. Both follow from
+the backbone alone, so that a score does not depend on which scorers happen to be loaded; what lies further
+out costs precision and is never clipped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MAX_TOKENS = 128
 
 
 def input_ranges(backbone: Backbone) -> dict[str, InputRange]:
-    """How far the inputs of each site swing."""
+    """Where the inputs of each site lie."""
     recorders: dict[str, _Recorder] = {}
     empty = AdapterBank({}, device=backbone.device)
 
@@ -47,17 +47,24 @@ def input_ranges(backbone: Backbone) -> dict[str, InputRange]:
         for text in SAMPLE_TEXTS:
             (ids,) = backbone.encode([text], _MAX_TOKENS)
             encoder.features(Rows.of([(Reading(0, _MAX_TOKENS, "mean"), ids)]))
-    floors = {paths.narrow: GELU_FLOOR for paths in layer_paths(backbone)}
-    return {site: InputRange(one.greatest, floors.get(site)) for site, one in recorders.items()}
+    floored = {paths.narrow for paths in layer_paths(backbone)}
+    return {site: one.range(has_floor=site in floored) for site, one in recorders.items()}
 
 
 class _Recorder:
-    """A linear layer in fp32 that remembers how far its inputs went."""
+    """A linear layer in fp32 that remembers its inputs."""
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         self._linear = DenseLinear(layers)
-        self.greatest = torch.zeros(layers[0].in_features)
+        self._inputs: list[Tensor] = []
 
     def __call__(self, x: Tensor) -> Tensor:
-        self.greatest = torch.maximum(self.greatest, x.abs().amax(0))
+        self._inputs.append(x.clone())
         return self._linear(x)
+
+    def range(self, *, has_floor: bool) -> InputRange:
+        """About the mean by the standard deviation; above a floor by the greatest value."""
+        inputs = torch.cat(self._inputs)
+        if has_floor:
+            return InputRange(inputs.abs().amax(0), torch.full(inputs.shape[1:], GELU_FLOOR), is_floor=True)
+        return InputRange(inputs.std(0), inputs.mean(0))
