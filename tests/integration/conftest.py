@@ -1,4 +1,4 @@
-"""The command `scorefold` against a database and a broker of the test's own."""
+"""The command `scorefold`, and a whole service, against a database and a broker of the test's own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.command_line import CommandLine
+from tests.deployment import Deployment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -24,3 +26,11 @@ def scorefold(
     command = CommandLine(monkeypatch, capsys)
     command.set(HOME__PATH=tmp_path / "home", DATABASE__URL=database_url, BROKER__URL=broker_url)
     return command
+
+
+@pytest.fixture
+def town(tmp_path: Path, database_url: str, broker_url: str) -> Iterator[Deployment]:
+    """A service with items of two, three and four levels and one of three traits; its folder is the test's."""
+    made = Deployment.create(tmp_path, database_url=database_url, broker_url=broker_url)
+    yield made
+    made.close()

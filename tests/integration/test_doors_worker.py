@@ -11,21 +11,12 @@ import redis
 from sqlalchemy import text
 
 from tests.chaos.senders import BAD_ELEMENTS, BAD_EVENTS, task_message
-from tests.deployment import Deployment
 from workers.app import make_app
 from workers.events import SUBMIT_TASK
 from workers.settings import BrokerSettings, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-
-@pytest.fixture
-def town(tmp_path: Path, database_url: str, broker_url: str) -> Iterator[Deployment]:
-    made = Deployment.create(tmp_path, database_url=database_url, broker_url=broker_url)
-    yield made
-    made.close()
+    from tests.deployment import Deployment
 
 
 def event(response_id: str) -> dict[str, object]:

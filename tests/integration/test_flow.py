@@ -4,23 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-from typing import TYPE_CHECKING
 
-import pytest
 from sqlalchemy import text
 
 from tests.deployment import ITEMS, Deployment
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-
-@pytest.fixture
-def town(tmp_path: Path, database_url: str, broker_url: str) -> Iterator[Deployment]:
-    made = Deployment.create(tmp_path, database_url=database_url, broker_url=broker_url)
-    yield made
-    made.close()
 
 
 def test_a_file_is_scored_once_and_a_promotion_is_followed(town: Deployment) -> None:

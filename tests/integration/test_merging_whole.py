@@ -6,22 +6,14 @@ import json
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pytest
 from sqlalchemy import text
 
-from tests.deployment import Deployment
 from tests.schoolhouse import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-
-@pytest.fixture
-def town(tmp_path: Path, database_url: str, broker_url: str) -> Iterator[Deployment]:
-    made = Deployment.create(tmp_path, database_url=database_url, broker_url=broker_url)
-    yield made
-    made.close()
+    from tests.deployment import Deployment
 
 
 def scored(town: Deployment) -> Path:
