@@ -63,9 +63,14 @@ class ItemSpec:
             raise ValueError(f"item {self.item_id!r} needs at least one trait, each with its own name")
 
     @property
+    def num_levels(self) -> tuple[int, ...]:
+        """Levels of each trait [num_traits]."""
+        return tuple(trait.num_levels for trait in self.traits)
+
+    @property
     def num_logits(self) -> int:
         """Width of the head: the levels of all traits, one softmax group after the other."""
-        return sum(trait.num_levels for trait in self.traits)
+        return sum(self.num_levels)
 
 
 @dataclass(frozen=True, slots=True)

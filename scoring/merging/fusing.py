@@ -187,13 +187,13 @@ def _head(pupil: Pupil, other: Head, updates: Updates, *, reader: SharedReader, 
         reader.features(pupil.validation.inputs, updates), _targets(pupil, pupil.validation, config)
     )
     return choose_head(
-        HeadData(features, targets), held_out, num_levels=pupil.member.num_levels, others=[other]
+        HeadData(features, targets), held_out, num_levels=pupil.member.item.num_levels, others=[other]
     )
 
 
 def _lesson(pupil: Pupil, head: Head, config: FusionConfig) -> Lesson:
     return Lesson(
-        num_levels=pupil.member.num_levels,
+        num_levels=pupil.member.item.num_levels,
         head=head,
         train=_all_answers(pupil),
         train_targets=np.vstack([_targets(pupil, one, config) for one in (pupil.train, pupil.unread)]),
@@ -210,6 +210,6 @@ def _targets(pupil: Pupil, table: Table, config: FusionConfig) -> NDArray[np.flo
     return mixed_targets(
         table.levels,
         table.taught,
-        num_levels=pupil.member.num_levels,
+        num_levels=pupil.member.item.num_levels,
         teacher_weight=config.teacher_weight,
     )

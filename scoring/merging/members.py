@@ -13,6 +13,7 @@ import numpy as np
 from scoring.merging.extraction import SharedReader, joined, num_lower_layers, thinned
 from scoring.merging.refit import Head
 from scoring.merging.updates import updates_of
+from scoring.training.evaluation import calibrated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,11 +54,6 @@ class Member:
     def item(self) -> ItemSpec:
         """The item."""
         return self.scorer.item
-
-    @property
-    def num_levels(self) -> tuple[int, ...]:
-        """Levels of each trait [num_traits]."""
-        return tuple(trait.num_levels for trait in self.item.traits)
 
     @property
     def head(self) -> Head:
@@ -125,7 +121,7 @@ def prepare(member: Member, reader: SharedReader) -> Pupil:
         inputs = reader.read(texts)
         logits = member.head.logits(reader.features(inputs, updates))
         levels = None if answers is None else levels_of(member.item, answers)
-        return Table(inputs, levels, logits / _temperatures(member))
+        return Table(inputs, levels, calibrated(member.item, logits, member.scorer.decisions))
 
     train, unread = table([one.text for one in member.train], member.train), table(member.unread, None)
     sample = thinned(joined([train.inputs, unread.inputs]), MAX_MOMENT_ANSWERS)
@@ -143,11 +139,3 @@ def levels_of(item: ItemSpec, answers: Sequence[LabelledAnswer]) -> NDArray[np.i
     """Human levels, traits in the item's order [num_answers, num_traits]."""
     rows = [[answer.levels[trait.name] for trait in item.traits] for answer in answers]
     return np.array(rows, dtype=np.int64).reshape(len(answers), len(item.traits))
-
-
-def _temperatures(member: Member) -> NDArray[np.float32]:
-    """The temperature of each logit's trait [num_logits]."""
-    decisions = member.scorer.decisions
-    return np.repeat(
-        [decisions[trait.name].temperature for trait in member.item.traits], member.num_levels
-    ).astype(np.float32)

@@ -25,7 +25,7 @@ from scoring.merging.refit import Head, HeadData, choose_head, mixed_targets
 from scoring.merging.weights import merge_states
 from scoring.training.baselines import FullNetwork
 from scoring.training.batches import sorted_batches
-from scoring.training.evaluation import decide_traits, fit_decisions
+from scoring.training.evaluation import calibrated, decide_traits, fit_decisions
 from scoring.training.examples import data_digest, encode_folds
 from scoring.training.fitted import fit_item
 from scoring.training.folds import part
@@ -66,11 +66,6 @@ class WholeModel:
     head: Head
     decisions: Mapping[str, Decision]
     data: FoldExamples
-
-    @property
-    def num_levels(self) -> tuple[int, ...]:
-        """Levels of each trait [num_traits]."""
-        return tuple(trait.num_levels for trait in self.item.traits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,10 +175,14 @@ class WholeEncoders:
         if len(group) < 2:
             raise InvalidInputError("a merge needs at least two items")
         weights = merge_states(self._base, [model.weights for model in group], way=way)
-        heads = [self._refitted(one, weights) if refits_heads else one.head for one in group]
+        held_out = [self.features(weights, one.data.validation) for one in group]
+        heads = [
+            self._refitted(one, weights, features) if refits_heads else one.head
+            for one, features in zip(group, held_out, strict=True)
+        ]
         decided = [
-            self._decisions(one.item, head.logits(self.features(weights, one.data.validation)), one.data)
-            for one, head in zip(group, heads, strict=True)
+            self._decisions(one.item, head.logits(features), one.data)
+            for one, head, features in zip(group, heads, held_out, strict=True)
         ]
         pairs = [
             PairedLevels(
@@ -247,21 +246,22 @@ class WholeEncoders:
         unfinished.write_bytes(pack(network.encoder_weights() | head, where=str(path)))
         unfinished.replace(path)
 
-    def _refitted(self, model: WholeModel, weights: Mapping[str, Tensor]) -> Head:
-        temperatures = np.repeat(
-            [model.decisions[trait.name].temperature for trait in model.item.traits], model.num_levels
-        )
+    def _refitted(
+        self, model: WholeModel, weights: Mapping[str, Tensor], held_out: NDArray[np.float32]
+    ) -> Head:
+        num_levels = model.item.num_levels
 
-        def table(answers: Examples) -> HeadData:
-            taught = model.head.logits(self.features(model.weights, answers)) / temperatures
+        def table(answers: Examples, features: NDArray[np.float32]) -> HeadData:
+            logits = model.head.logits(self.features(model.weights, answers))
+            taught = calibrated(model.item, logits, model.decisions)
             targets = mixed_targets(
-                answers.levels, taught, num_levels=model.num_levels, teacher_weight=_TEACHER_WEIGHT
+                answers.levels, taught, num_levels=num_levels, teacher_weight=_TEACHER_WEIGHT
             )
-            return HeadData(self.features(weights, answers), targets)
+            return HeadData(features, targets)
 
-        others = (model.head,)
-        train, validation = table(model.data.train), table(model.data.validation)
-        return choose_head(train, validation, num_levels=model.num_levels, others=others)
+        train = table(model.data.train, self.features(weights, model.data.train))
+        validation = table(model.data.validation, held_out)
+        return choose_head(train, validation, num_levels=num_levels, others=(model.head,))
 
     def _decisions(
         self, item: ItemSpec, logits: NDArray[np.float32], data: FoldExamples

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def split_logits(item: ItemSpec, logits: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     """A head's logits [num_answers, num_logits] as one table [num_answers, num_levels] a trait."""
-    ends = np.cumsum([trait.num_levels for trait in item.traits])
+    ends = np.cumsum(item.num_levels)
     tables = np.split(logits, ends[:-1], axis=1)
     return {trait.name: table for trait, table in zip(item.traits, tables, strict=True)}
 
@@ -31,6 +31,15 @@ def decide_traits(
 ) -> dict[str, Decided]:
     """Every trait's logits through its own decision."""
     return {name: decide(table, decisions[name]) for name, table in split_logits(item, logits).items()}
+
+
+def calibrated(
+    item: ItemSpec, logits: NDArray[np.float32], decisions: Mapping[str, Decision]
+) -> NDArray[np.float32]:
+    """Logits divided by their traits' temperatures [num_answers, num_logits]."""
+    of_traits = np.array([decisions[trait.name].temperature for trait in item.traits], dtype=np.float32)
+    of_logits: NDArray[np.float32] = np.repeat(of_traits, item.num_levels)
+    return logits / of_logits
 
 
 def fit_decisions(

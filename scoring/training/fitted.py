@@ -124,7 +124,7 @@ def _fitted(
             network,
             train=data.train,
             validation=data.validation,
-            num_levels=[trait.num_levels for trait in item.traits],
+            num_levels=item.num_levels,
             config=config,
             progress=progress or (lambda _: None),
         )

@@ -179,12 +179,12 @@ class Study:
         for name, one in self.items.items():
             pupil = one.pupil
             targets = mixed_targets(
-                pupil.train.levels, None, num_levels=pupil.member.num_levels, teacher_weight=0.0
+                pupil.train.levels, None, num_levels=pupil.member.item.num_levels, teacher_weight=0.0
             )
             gradient = adapter_gradient(
                 pupil.train.inputs,
                 targets,
-                pupil.member.num_levels,
+                pupil.member.item.num_levels,
                 modules=list(pupil.updates),
                 reader=self._reader,
             )

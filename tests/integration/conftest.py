@@ -30,7 +30,7 @@ def scorefold(
 
 @pytest.fixture
 def town(tmp_path: Path, database_url: str, broker_url: str) -> Iterator[Deployment]:
-    """A service with items of two, three and four levels and one of three traits; its folder is the test's."""
+    """A service with items of two, three and four levels and one of three traits; a folder of its own."""
     made = Deployment.create(tmp_path, database_url=database_url, broker_url=broker_url)
     yield made
     made.close()

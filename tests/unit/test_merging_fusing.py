@@ -40,11 +40,11 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Group:
 
 def lesson(pupil: Pupil) -> Lesson:
     targets = [
-        mixed_targets(one.levels, None, num_levels=pupil.member.num_levels, teacher_weight=0.0)
+        mixed_targets(one.levels, None, num_levels=pupil.member.item.num_levels, teacher_weight=0.0)
         for one in (pupil.train, pupil.validation)
     ]
     return Lesson(
-        pupil.member.num_levels,
+        pupil.member.item.num_levels,
         pupil.member.head,
         pupil.train.inputs,
         targets[0],

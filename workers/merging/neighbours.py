@@ -222,8 +222,8 @@ def _profile(
     member = Member(one.scorer, one.extractor, (), ())
     inputs = reader.read(recent)
     taught = member.head.logits(reader.features(inputs, updates))
-    targets = mixed_targets(None, taught, num_levels=member.num_levels, teacher_weight=1.0)
-    gradient = adapter_gradient(inputs, targets, member.num_levels, modules=list(updates), reader=reader)
+    targets = mixed_targets(None, taught, num_levels=member.item.num_levels, teacher_weight=1.0)
+    gradient = adapter_gradient(inputs, targets, member.item.num_levels, modules=list(updates), reader=reader)
     return profile(
         cloud,
         updates,
