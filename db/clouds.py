@@ -37,6 +37,7 @@ class CloudRecord:
     item_id: str
     scorer_id: int
     num_answers: int
+    num_asked: int
     hidden_size: int
     seed: int
     scale: float
@@ -47,14 +48,14 @@ class CloudRecord:
 
 @dataclass(frozen=True, slots=True)
 class StandingCloud:
-    """An item's newest cloud, how many distinct answers have come in since, and how many were asked for."""
+    """An item's newest cloud, how many answers it was to hold, and how many distinct ones came in since."""
 
     digest: str
     extractor_key: str
     num_answers: int
     seed: int
+    num_asked: int
     num_since: int
-    max_answers: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,36 +89,37 @@ def standing_clouds(connection: Connection) -> dict[str, StandingCloud]:
     """Each item's newest cloud."""
     rows = connection.execute(
         text("""
-            SELECT c.item_id, c.digest, x.extractor_key, c.num_answers, c.seed,
+            SELECT c.item_id, c.digest, x.extractor_key, c.num_answers, c.seed, c.num_asked,
                    (SELECT count(DISTINCT s.text_key) FROM ingest.submission s
                     WHERE s.item_id = c.item_id AND s.submission_id > (
                         SELECT max(m.submission_id) FROM model.gw_cloud_submission m
-                        WHERE m.digest = c.digest)) AS num_since,
-                   coalesce((SELECT max((r.settings->'gw'->>'num_answers')::int)
-                             FROM model.gw_run_cloud u JOIN model.gw_run r USING (gw_run_id)
-                             WHERE u.digest = c.digest), 0) AS max_answers
+                        WHERE m.digest = c.digest)) AS num_since
             FROM (SELECT DISTINCT ON (item_id) * FROM model.gw_cloud ORDER BY item_id, created_at DESC) c
             JOIN model.scorer k USING (scorer_id) JOIN model.extractor x USING (extractor_id)
         """)
     )
     return {
         row.item_id: StandingCloud(
-            row.digest, row.extractor_key, row.num_answers, row.seed, row.num_since, row.max_answers
+            row.digest, row.extractor_key, row.num_answers, row.seed, row.num_asked, row.num_since
         )
         for row in rows
     }
 
 
 def add_cloud(connection: Connection, claimed: GwRunClaim, cloud: CloudRecord) -> None:
-    """Keep a cloud, with the answers it is made of, and let it stand for its item in this run."""
+    """Keep a cloud, with the answers it is made of, and let it stand for its item in this run.
+
+    One that was there before is the item's newest again.
+    """
     hold(connection, claimed.lease)
     connection.execute(
         text("""
-            INSERT INTO model.gw_cloud (digest, item_id, scorer_id, num_answers, hidden_size, seed, scale,
-                                        noise_floor, features)
-            VALUES (:digest, :item_id, :scorer_id, :num_answers, :hidden_size, :seed, :scale, :noise_floor,
-                    :features)
-            ON CONFLICT DO NOTHING
+            INSERT INTO model.gw_cloud AS c (digest, item_id, scorer_id, num_answers, num_asked, hidden_size,
+                                             seed, scale, noise_floor, features)
+            VALUES (:digest, :item_id, :scorer_id, :num_answers, :num_asked, :hidden_size, :seed, :scale,
+                    :noise_floor, :features)
+            ON CONFLICT (digest) DO UPDATE
+            SET num_asked = greatest(c.num_asked, excluded.num_asked), created_at = now()
         """),
         {name: getattr(cloud, name) for name in CloudRecord.__slots__ if name != "submission_ids"},
     )
@@ -157,8 +159,8 @@ def clouds_of_run(
     """The clouds of a run with their features, by item; all of them, or those of these items."""
     rows = connection.execute(
         text("""
-            SELECT c.digest, c.item_id, c.scorer_id, c.num_answers, c.hidden_size, c.seed, c.scale,
-                   c.noise_floor, c.features
+            SELECT c.digest, c.item_id, c.scorer_id, c.num_answers, c.num_asked, c.hidden_size, c.seed,
+                   c.scale, c.noise_floor, c.features
             FROM model.gw_run_cloud r JOIN model.gw_cloud c USING (digest)
             WHERE r.gw_run_id = :run AND (
                 cardinality(CAST(:items AS text[])) = 0 OR r.item_id = ANY(CAST(:items AS text[])))

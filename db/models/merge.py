@@ -80,7 +80,10 @@ class GwRunRow(SQLModel, table=True):
 
 
 class GwCloudRow(SQLModel, table=True):
-    """One sample of one item's answers as its extractor saw them; immutable, known by its digest."""
+    """One sample of one item's answers as its extractor saw them, known by its digest.
+
+    Immutable, but for when it was last made and how many answers were asked for then.
+    """
 
     __tablename__ = "gw_cloud"
     __table_args__ = (
@@ -93,6 +96,8 @@ class GwCloudRow(SQLModel, table=True):
     item_id: str = Field(sa_column=_item_key(index=True))
     scorer_id: int = Field(sa_column=Column(BigInteger, ForeignKey("model.scorer.scorer_id"), nullable=False))
     num_answers: int = Field(sa_column=Column(Integer, nullable=False))
+    #: How many there were to be; an item may have had fewer.
+    num_asked: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default=text("0")))
     hidden_size: int = Field(sa_column=Column(Integer, nullable=False))
     seed: int = Field(sa_column=Column(BigInteger, nullable=False))
     #: Root mean square of the distances inside the cloud, which its relational matrix is divided by.

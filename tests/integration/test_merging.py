@@ -340,6 +340,42 @@ def test_more_answers_asked_for_reach_an_item_that_nobody_answers_any_more(town:
     assert sizes(town) == {50, 70}
 
 
+def test_what_a_killed_night_sampled_small_is_not_taken_for_large(
+    town: MergeTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town.settle("air", "ice")
+    monkeypatch.setattr(neighbours, "_keep", killed)
+    with pytest.raises(KeyboardInterrupt):
+        town.night("n1", by=merging_policy(num_answers=50), fusion=QUICK)
+    monkeypatch.undo()
+    more = merging_policy(num_answers=70)
+    resumed, after, last = (town.night(name, by=more, fusion=QUICK) for name in ("n1", "n2", "n3"))
+    assert resumed is not None
+    assert (resumed.state, resumed.report["num_kept"]) == ("done", 2)
+    assert after is not None
+    assert after.report["num_made"] == 2
+    assert last is not None
+    assert last.report["num_made"] == 0
+
+
+def killed(*_told: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_cloud_that_an_item_returns_to_stands_from_then_on(town: MergeTown) -> None:
+    town.settle("air", "ice")
+    town.night("n1", fusion=QUICK)
+    town.town.add_scorer("ice", (3,), seed=51, promote=True)
+    town.night("n2", fusion=QUICK)
+    with town.town.database.begin() as connection:
+        aliases.rollback(connection, ["ice"], actor="ada", reason="first")
+    back, after = (town.night(name, fusion=QUICK) for name in ("n3", "n4"))
+    assert back is not None
+    assert (back.report["num_made"], back.report["num_solved"]) == (1, 0)
+    assert after is not None
+    assert (after.report["num_made"], after.report["num_kept"]) == (0, 2)
+
+
 def sizes(town: MergeTown) -> set[int]:
     return {one["num_answers"] for one in town.rows("SELECT num_answers FROM model.gw_cloud")}
 

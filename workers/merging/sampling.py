@@ -97,7 +97,7 @@ class Sampler:
     def _still_stands(self, cloud: StandingCloud, one: StandingItem) -> bool:
         is_same = cloud.extractor_key == one.served.own_extractor_key and cloud.seed == self._settings.seed
         # Made when fewer were asked for, it may lack answers that have been there all the time.
-        is_same = is_same and cloud.max_answers >= self._settings.num_answers
+        is_same = is_same and cloud.num_asked >= self._settings.num_answers
         # At one of two successors, a sample of two is renewed; at none, nothing ever is.
         return is_same and cloud.num_since < max(1.0, self._policy.refresh_share * cloud.num_answers)
 
@@ -132,6 +132,7 @@ class Sampler:
             item_id=one.item_id,
             scorer_id=one.served.own,
             num_answers=len(features),
+            num_asked=settings.num_answers,
             hidden_size=features.shape[1],
             seed=settings.seed,
             scale=relate(features.astype(np.float64)).scale,
