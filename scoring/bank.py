@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -19,6 +18,8 @@ from scoring.errors import IncompatibleArtifactError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -82,28 +83,24 @@ class Site:
         return sum(list(self.widths.values())[:before])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class AdapterView:
-    """One adapter on one site, as it stands in the bank: no copy.
+class AdapterView(NamedTuple):
+    """One adapter on one site at its own rank, as it stands in the bank: no copy.
 
     Attributes:
-        a: A^T of all adapted layers side by side [in, num_blocks * rank]
-        b: B^T of each [num_blocks, rank, width]
-        blocks: which parts of the output they write to, once it is cut into parts of that width
+        a: A^T of all adapted layers side by side [in, rank]
+        b: B^T [rank, out]
     """
 
-    a: Tensor
-    b: Tensor
-    blocks: slice
+    a: NDArray[np.float32]
+    b: NDArray[np.float32]
 
 
 class AdapterBank:
     """LoRA weights of many adapters: per site A [slot, rank, in] and B^T [slot, rank, out].
 
     The layers of a site are adapted in one go: their ranks stand one after the other, and B is zero where one
-    layer's rank meets another's output; views leave these zeros out where the layers are alike. The scaling
-    alpha / rank is folded into B; smaller ranks are padded with zeros; storage doubles when full, or grows
-    slot by slot where it has a limit.
+    layer's rank meets another's output. The scaling alpha / rank is folded into B; smaller ranks are padded
+    with zeros; storage doubles when full, or grows slot by slot where it has a limit.
     """
 
     def __init__(
@@ -151,7 +148,7 @@ class AdapterBank:
                     site.num_in, site.num_out, device=self._device, may_double=may_double
                 )
             in_order = {path: own[path] for path in site.widths if path in own}
-            self._stacks[name].put(slot, *joined(site, in_order), _cut(site, in_order))
+            self._stacks[name].put(slot, *joined(site, in_order))
         return slot
 
     def remove(self, slot: int) -> None:
@@ -163,14 +160,14 @@ class AdapterBank:
         self._pool.give_back(slot)
 
     def views(self, name: str) -> Mapping[int, AdapterView]:
-        """Slot -> matrices at the adapter's own rank, for one run of rows each."""
+        """Slot -> matrices at the adapter's own rank, for one row after the other; CPU only."""
         stack = self._stacks.get(name)
         return stack.views if stack else {}
 
     def stacked(self, name: str) -> tuple[Tensor, Tensor] | None:
         """A [slot, rank, in] and B^T [slot, rank, out], to gather by any slot; None: nothing adapts it."""
         stack = self._stacks.get(name)
-        if stack is None or not stack.views:
+        if stack is None or not stack.ranks:
             return None
         stack.reserve(self._pool.num_slots, rank=1)
         return stack.a, stack.b
@@ -185,7 +182,7 @@ class AdapterBank:
 
     def adapted(self) -> frozenset[str]:
         """The sites that some adapter touches."""
-        return frozenset(name for name, stack in self._stacks.items() if stack.views)
+        return frozenset(name for name, stack in self._stacks.items() if stack.ranks)
 
     @property
     def num_bytes(self) -> int:
@@ -243,50 +240,30 @@ def joined(site: Site, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[Tens
     return torch.cat(rows), torch.cat(blocks)
 
 
-class _Cut(NamedTuple):
-    """Where B of a site is not zero: blocks of one rank and width, `step` widths apart from the first on."""
-
-    num_blocks: int
-    rank: int
-    width: int
-    first: int
-    step: int
-
-
-def _cut(site: Site, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> _Cut:
-    """A block for each layer where all are alike and evenly spaced, else one block of the whole."""
-    places = [list(site.widths).index(path) for path in pairs]
-    ranks = {a.shape[0] for a, _ in pairs.values()}
-    steps = {after - before for before, after in pairwise(places)} or {1}
-    if len({*site.widths.values()}) == len(ranks) == len(steps) == 1:
-        width = next(iter(site.widths.values()))
-        return _Cut(len(places), ranks.pop(), width, places[0], steps.pop())
-    return _Cut(1, sum(a.shape[0] for a, _ in pairs.values()), site.num_out, 0, 1)
-
-
 class _Stack:
     """One site's share of the bank."""
 
     def __init__(self, num_in: int, num_out: int, *, device: torch.device, may_double: bool) -> None:
         self._may_double = may_double
-        self._cuts: dict[int, _Cut] = {}
+        self.ranks: dict[int, int] = {}
         self.a = torch.zeros(0, 0, num_in, device=device)
         self.b = torch.zeros(0, 0, num_out, device=device)
         self.views: dict[int, AdapterView] = {}
 
-    def put(self, slot: int, a: Tensor, b: Tensor, cut: _Cut) -> None:
+    def put(self, slot: int, a: Tensor, b: Tensor) -> None:
         rank = a.shape[0]
         self.reserve(slot + 1, rank=rank)
         self.a[slot, :rank] = a
         self.b[slot, :rank] = b
-        self._cuts[slot] = cut
-        self.views[slot] = self._view(slot)
+        self.ranks[slot] = rank
+        self._view(slot)
 
     def clear(self, slot: int) -> None:
         # Zeros, so that a later adapter of smaller rank, or one without this site, finds nothing left.
         self.a[slot] = 0
         self.b[slot] = 0
-        del self.views[slot], self._cuts[slot]
+        del self.ranks[slot]
+        self.views.pop(slot, None)
 
     def reserve(self, num_slots: int, *, rank: int) -> None:
         slots, ranks = self.a.shape[0], self.a.shape[1]
@@ -296,17 +273,13 @@ class _Stack:
             num_slots = max(num_slots, 2 * slots)
         shape = max(num_slots, slots), max(rank, ranks)
         self.a, self.b = (_grown(stack, *shape) for stack in (self.a, self.b))
-        self.views = {slot: self._view(slot) for slot in self._cuts}
+        for slot in self.ranks:
+            self._view(slot)
 
-    def _view(self, slot: int) -> AdapterView:
-        cut, num_out = self._cuts[slot], self.b.shape[2]
-        a = self.a[slot, : cut.num_blocks * cut.rank].t()
-        b = self.b.as_strided(
-            (cut.num_blocks, cut.rank, cut.width),
-            (cut.rank * num_out + cut.step * cut.width, num_out, 1),
-            self.b[slot].storage_offset() + cut.first * cut.width,
-        )
-        return AdapterView(a, b, slice(cut.first, cut.first + cut.step * cut.num_blocks, cut.step))
+    def _view(self, slot: int) -> None:
+        if self.a.device.type == "cpu":
+            a, b = (stack[slot, : self.ranks[slot]].numpy() for stack in (self.a, self.b))
+            self.views[slot] = AdapterView(a.T, b)
 
 
 def _width(site: Site) -> int:

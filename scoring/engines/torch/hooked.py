@@ -34,10 +34,11 @@ class HookedEncoder:
         backbone = self._backbone
         layout = PaddedLayout(rows, self._bank, backbone.device, pad_id=backbone.pad_id)
         # Only for the length of this call: the backbone may serve others, and must stay as it was.
+        adapted = self._bank.adapted()
         handles = [
             module.register_forward_hook(_adapting(path, layout))
             for path, module in backbone.model.named_modules()
-            if isinstance(module, nn.Linear) and self._bank.views(path)
+            if isinstance(module, nn.Linear) and path in adapted
         ]
         try:
             output = backbone.model(input_ids=layout.token_ids, attention_mask=layout.mask.long())
