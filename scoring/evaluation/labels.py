@@ -38,10 +38,14 @@ def micro_f1s(machine: Levels, human: Levels, counts: Levels) -> Floats:
 
 def macro_f1s(machine: Levels, human: Levels, counts: Levels) -> Floats:
     """`scoring.metrics.macro_f1_of_labels` of each resample; labels are 0 or 1."""
-    hits, occurrences = _hits_and_occurrences(machine, human, counts)
-    num_occurring = (occurrences > 0).sum(axis=1)
-    total = np.nansum(_f1(hits, occurrences), axis=1)
-    return np.where(num_occurring > 0, total / np.maximum(num_occurring, 1), np.nan)
+    each = label_f1s(machine, human, counts)
+    num_occurring = (~np.isnan(each)).sum(axis=1)
+    return np.where(num_occurring > 0, np.nansum(each, axis=1) / np.maximum(num_occurring, 1), np.nan)
+
+
+def label_f1s(machine: Levels, human: Levels, counts: Levels) -> Floats:
+    """F1 of each label [num_resamples, num_labels]; nan where it occurs on neither side."""
+    return _f1(*_hits_and_occurrences(machine, human, counts))
 
 
 def _hits_and_occurrences(machine: Levels, human: Levels, counts: Levels) -> tuple[Levels, Levels]:

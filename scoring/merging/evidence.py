@@ -124,7 +124,7 @@ def _item_evidence(pair: PairedLevels, policy: Policy, bootstrap: Bootstrap) -> 
     before, after, human = np.split(rows, 3, axis=1)
     figures, resampled = {}, {}
     for name in FIGURES:
-        old, new = (_values(name, pair.traits, levels, human, counts) for levels in (before, after))
+        old, new = _both(name, pair.traits, before, after, human, counts)
         figures[name] = _comparison(old, new, len(pair), bootstrap)
         resampled[name] = (new - old)[1:]
     changes = {}
@@ -147,20 +147,33 @@ def _comparison(before: Floats, after: Floats, num_answers: int, bootstrap: Boot
     return Comparison(float(before[0]), float(after[0]), Figure(float(change[0]), low, high, num_answers))
 
 
-def _values(
-    name: str, traits: Sequence[Trait], machine: Levels, human: Levels, counts: NDArray[np.int64]
-) -> Floats:
-    """One figure, a value a resample."""
+def _both(
+    name: str, traits: Sequence[Trait], before: Levels, after: Levels, human: Levels, counts: Levels
+) -> tuple[Floats, Floats]:
+    """One figure of both scorers, a value a resample."""
+    old, new = (_parts(name, traits, levels, human, counts) for levels in (before, after))
+    if len(old) == 1:
+        return old[0], new[0]
+    # A label that one scorer never gives has no kappa there: the means are to be over the same traits.
+    defined = ~(np.isnan(old) | np.isnan(new))
+    return _mean_of(old, defined), _mean_of(new, defined)
+
+
+def _parts(name: str, traits: Sequence[Trait], machine: Levels, human: Levels, counts: Levels) -> Floats:
+    """What a figure is the mean of, a value a resample: a row for each trait, or one for all of them."""
     if name in _OVER_TRAITS:
-        return _OVER_TRAITS[name](machine, human, counts)
+        return _OVER_TRAITS[name](machine, human, counts)[None]
     if len(traits) > 1 and all(trait.num_levels == 2 for trait in traits):
-        if name in _OF_LABELS:
-            return _OF_LABELS[name](machine, human, counts)
+        if name == "micro_f1":
+            return labels.micro_f1s(machine, human, counts)[None]
+        if name == "macro_f1":
+            return labels.label_f1s(machine, human, counts).T
     elif name == "micro_f1":
-        return labels.per_label_accuracies(machine, human, counts)
+        return labels.per_label_accuracies(machine, human, counts)[None]
     of_trait = _qwks if name == "qwk" else _macro_f1s
-    each = [of_trait(trait, machine[:, at], human[:, at], counts) for at, trait in enumerate(traits)]
-    return np.mean(each, axis=0) if len(each) == 1 else _mean_of_defined(np.stack(each))
+    return np.stack(
+        [of_trait(trait, machine[:, at], human[:, at], counts) for at, trait in enumerate(traits)]
+    )
 
 
 def _qwks(trait: Trait, machine: Levels, human: Levels, counts: NDArray[np.int64]) -> Floats:
@@ -175,19 +188,14 @@ def _macro_f1s(trait: Trait, machine: Levels, human: Levels, counts: NDArray[np.
     )
 
 
-def _mean_of_defined(values: Floats) -> Floats:
-    """Mean over rows that are not nan; nan where all are."""
-    defined = ~np.isnan(values)
+def _mean_of(rows: Floats, defined: NDArray[np.bool_]) -> Floats:
+    """Mean of what is defined in each column; nan where nothing is."""
     num_defined = defined.sum(axis=0)
-    total = np.where(defined, values, 0).sum(axis=0)
+    total = np.where(defined, rows, 0).sum(axis=0)
     return np.where(num_defined > 0, total / np.maximum(num_defined, 1), np.nan)
 
 
 _OVER_TRAITS: Mapping[str, Callable[[Levels, Levels, Levels], Floats]] = {
     "exact_match": labels.exact_matches,
     "per_label_accuracy": labels.per_label_accuracies,
-}
-_OF_LABELS: Mapping[str, Callable[[Levels, Levels, Levels], Floats]] = {
-    "micro_f1": labels.micro_f1s,
-    "macro_f1": labels.macro_f1s,
 }

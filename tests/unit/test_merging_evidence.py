@@ -103,3 +103,18 @@ def test_without_answers_there_is_no_figure_and_no_verdict() -> None:
     assert np.isnan(found.changes["qwk"].value)
     both = compare([nobody, paired(100, wrong_before=0.1, wrong_after=0.1)], POLICY)
     assert both.changes["qwk"].num_answers == 100
+
+
+def test_a_label_that_one_scorer_never_gives_makes_no_item_better() -> None:
+    """Its kappa was 0 with one false alarm and is not defined without: neither is a change of the others."""
+    rng = np.random.default_rng(3)
+    human = np.column_stack([rng.integers(2, size=(150, 2)), np.zeros(150, dtype=int)])
+    before, after = human.copy(), human.copy()
+    before[0, 2] = 1
+    after[:20, 0] ^= 1
+    traits = [Trait(name, 2) for name in ("claim", "evidence", "rare")]
+    (one,) = compare([PairedLevels("air", traits, before, after, human)], read_policy()).items
+    assert one.figures["qwk"].before == one.figures["macro_f1"].before == 1.0
+    assert -0.2 < one.figures["qwk"].change.value < -0.05
+    assert one.figures["macro_f1"].change.value < -0.03
+    assert one.figures["qwk"].change.low < one.figures["qwk"].change.value < one.figures["qwk"].change.high
