@@ -36,7 +36,7 @@ class Town:
         return {name: self._standing(name) for name in self.places}
 
     def plan(self, **options: object):
-        rules = {"pins": [], "tried": [], "busy": set(), "policy": policy()} | options
+        rules = {"pins": [], "tried": [], "pending": [], "policy": policy()} | options
         return plan(self.near(), self.items(), **rules)
 
     def _standing(self, name: str):
@@ -107,7 +107,37 @@ def test_what_was_tried_in_vain_makes_room_for_the_next() -> None:
 
 
 def test_items_with_a_pending_proposal_are_left_alone() -> None:
-    assert groups(Town(PLACES).plan(busy={"a"}, policy=policy(share_saved=0.34))) == [("merge", ("b", "c"))]
+    assert groups(Town(PLACES).plan(pending=[("a",)], policy=policy(share_saved=0.34))) == [
+        ("merge", ("b", "c"))
+    ]
+
+
+def test_what_is_pending_counts_towards_the_share() -> None:
+    places = {name: float(place) for place, name in enumerate("abcdefgh")}
+    half = policy(share_saved=0.5)
+    assert len(Town(places).plan(policy=half).plans) == 4
+    assert len(Town(places).plan(pending=[("a", "b"), ("c", "d")], policy=half).plans) == 2
+    few = policy(share_saved=0.25)
+    assert Town(places).plan(pending=[("a", "b"), ("c", "d")], policy=few).plans == ()
+
+
+@pytest.mark.parametrize(
+    ("pin", "changes", "reason"),
+    [
+        (pinned("a", "b", "apart"), {}, "a and b are pinned apart"),
+        (pinned("b", "b", "alone"), {"max_group_size": 3}, "b is pinned alone"),
+        (None, {"max_group_size": 2}, "max_group_size is 2"),
+    ],
+)
+def test_a_live_group_that_should_not_be_is_to_part_and_the_night_goes_on(
+    pin: Pin | None, changes: dict[str, object], reason: str
+) -> None:
+    shared = ("a", "b") if pin else ("a", "b", "c")
+    places = PLACES | {"e": 9.5}
+    planned = Town(places, shared=shared).plan(pins=[pin] if pin else [], policy=policy(**changes))
+    assert reason in planned.left_out[" + ".join(shared)]
+    assert [one for one in groups(planned) if set(one[1]) & set(shared)] == [("split", shared)]
+    assert ("merge", ("d", "e")) in groups(planned)
 
 
 def test_a_live_group_stands_and_another_item_may_join_it() -> None:
@@ -129,7 +159,7 @@ def test_a_live_group_that_could_not_be_compared_is_left_as_it_is() -> None:
     town = Town({name: PLACES[name] for name in "abc"}, shared=("a", "b"))
     near = town.near()
     del near.distances["a", "b"]
-    planned = plan(near, town.items(), pins=[], tried=[], busy=set(), policy=policy())
+    planned = plan(near, town.items(), pins=[], tried=[], pending=[], policy=policy())
     assert planned.plans == ()
 
 
@@ -154,7 +184,7 @@ def test_a_pin_without_a_distance_is_told_and_the_night_goes_on() -> None:
     near = town.near()
     del near.distances["a", "d"]  # another language, say
     pins = [pinned("d", "a", "together"), pinned("b", "c", "together")]
-    planned = plan(near, town.items(), pins=pins, tried=[], busy=set(), policy=policy(share_saved=0.25))
+    planned = plan(near, town.items(), pins=pins, tried=[], pending=[], policy=policy(share_saved=0.25))
     assert groups(planned) == [("merge", ("b", "c"))]
     assert "pinned together" in planned.left_out["a + d"]
 

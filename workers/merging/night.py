@@ -191,13 +191,12 @@ class MergeNight:
             told = claimed.report["plans"]
             return Planned(tuple(_plan_from(one) for one in told), claimed.report.get("not_planned", {}))
         with database_errors(), self._database.connect() as connection:
-            busy = {name for _, _, names in merges.pending(connection) for name in names}
             planned = plan(
                 near,
                 items,
                 pins=pins.pins(connection),
                 tried=merges.tried(connection),
-                busy=busy,
+                pending=[names for _, _, names in merges.pending(connection)],
                 policy=self._policy.merging,
             )
         with database_errors(), self._database.begin() as connection:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: Groups shown beside a proposal: what it was chosen over.
 _NUM_ALTERNATIVES = 5
 
+#: `choose_groups` takes shares below 1.
+_MOST = 1 - 1e-6
 _NO_DISTANCE = "are pinned together, but differ in language, backbone or adapter shape"
 
 Group = tuple[str, ...]
@@ -71,7 +73,7 @@ def plan(
     *,
     pins: Sequence[Pin],
     tried: Sequence[Group],
-    busy: Collection[str],
+    pending: Sequence[Group],
     policy: MergingPolicy,
 ) -> Planned:
     """Choose the groups to try.
@@ -81,15 +83,19 @@ def plan(
         items: what serves now.
         pins: people's word.
         tried: groups that were rejected or rolled back with the scorers that serve now.
-        busy: items with a proposal that somebody still has to decide on.
+        pending: groups with a proposal that somebody still has to decide on.
         policy: shares, thresholds, sizes.
     """
     live = live_groups(items)
-    splits, drifted = _splits(near, live, policy, busy=busy)
+    busy = {name for group in pending for name in group}
+    unwanted = _unwanted(live, pins, policy)
+    splits = _splits(near, live, policy, busy=busy, unwanted=unwanted)
+    parting = {name for group in (*unwanted, *(one.items for one in splits)) for name in group}
     alone = {one.first for one in pins if one.kind == "alone"}
     together = {frozenset(group) for group in live}
     compared = set(items) & near.noise_floors.keys()
-    free = compared - set(busy) - alone - drifted - _without_distance(near, live)
+    free = compared - busy - alone - parting - _without_distance(near, live)
+    to_save = int(policy.share_saved * len(compared) + 1e-9) - _num_saved(live, pending, free | parting)
     pinned, apart_by_nature = _comparable(_together(pins), near, free)
     rules = GroupRules(
         max_group_size=policy.max_group_size,
@@ -102,18 +108,40 @@ def plan(
         blocks={name: one.block for name, one in items.items() if name in free},
     )
     try:
-        chosen, left_out = _choose(near, rules, free=free, tried=tried, policy=policy)
+        chosen, left_out = _choose(near, rules, to_save, tried=tried, policy=policy)
     except InvalidInputError as error:
         # Pins that contradict each other: the night goes on without people's word on who goes together.
         rules = replace(rules, together=frozenset(group for group in together if group <= free))
-        chosen, left_out = _choose(near, rules, free=free, tried=tried, policy=policy)
+        chosen, left_out = _choose(near, rules, to_save, tried=tried, policy=policy)
         left_out["pins"] = str(error)
     plans = [
         _plan("join" if any(set(other) & set(group) for other in live) else "merge", group, near)
         for group in chosen
         if group not in live
     ]
-    return Planned((*splits, *plans), apart_by_nature | left_out)
+    told = {" + ".join(group): reason for group, reason in unwanted.items()}
+    return Planned((*splits, *plans), told | apart_by_nature | left_out)
+
+
+def _unwanted(live: Sequence[Group], pins: Sequence[Pin], policy: MergingPolicy) -> dict[Group, str]:
+    """Live groups that people's word or the policy would not have made, and why; they are no seeds."""
+    found = {}
+    for group in live:
+        against = [one for one in pins if one.kind != "together" and {one.first, one.second} <= set(group)]
+        if against:
+            one = against[0]
+            who = one.first if one.kind == "alone" else f"{one.first} and {one.second}"
+            found[group] = f"is live, while {who} {'is' if one.kind == 'alone' else 'are'} pinned {one.kind}"
+        elif len(group) > policy.max_group_size:
+            found[group] = f"is live with {len(group)} items, while max_group_size is {policy.max_group_size}"
+    return found
+
+
+def _num_saved(live: Sequence[Group], pending: Sequence[Group], open_: Collection[str]) -> int:
+    """Extractors that are saved, or will be, by groups on which tonight does not decide."""
+    busy = {name for group in pending for name in group}
+    others = [group for group in live if not set(group) <= set(open_) and not set(group) & busy]
+    return sum(len(group) - 1 for group in (*pending, *others))
 
 
 def pairs_needed(items: Mapping[str, StandingItem], pins: Sequence[Pin]) -> set[Pair]:
@@ -156,17 +184,18 @@ def _without_distance(near: Neighbourhood, live: Sequence[Group]) -> set[str]:
 def _choose(
     near: Neighbourhood,
     rules: GroupRules,
+    to_save: int,
     *,
-    free: Collection[str],
     tried: Collection[Group],
     policy: MergingPolicy,
 ) -> tuple[list[Group], dict[str, str]]:
     """Groups that may be tried; where one may not, its farthest pair is parted and all are chosen anew."""
-    distances = {pair: value for pair, value in near.distances.items() if set(pair) <= set(free)}
+    distances = {pair: value for pair, value in near.distances.items() if rules.blocks.keys() >= set(pair)}
     left_out: dict[str, str] = {}
-    while distances:
+    while distances and to_save > 0:
+        share = min(to_save / len(set().union(*distances)), _MOST)
         groups = choose_groups(
-            distances, share_saved=policy.share_saved, threshold=policy.max_distance, rules=rules
+            distances, share_saved=share, threshold=policy.max_distance, rules=rules
         ).groups
         refused = False
         for group in groups:
@@ -202,19 +231,18 @@ def _refusal(
 
 
 def _splits(
-    near: Neighbourhood, live: Sequence[Group], policy: MergingPolicy, *, busy: Collection[str]
-) -> tuple[list[Plan], set[str]]:
-    """Live groups whose items have drifted apart, and their items."""
-    plans, drifted = [], set[str]()
-    for group in live:
-        inner = near.within(group)
-        if set(group) & set(busy) or not inner:
-            continue
-        one = _plan("split", group, near)
-        if _too_far(one, near, policy):
-            plans.append(one)
-            drifted |= set(group)
-    return plans, drifted
+    near: Neighbourhood,
+    live: Sequence[Group],
+    policy: MergingPolicy,
+    *,
+    busy: Collection[str],
+    unwanted: Collection[Group],
+) -> list[Plan]:
+    """Live groups whose items have drifted apart, or should not share."""
+    plans = [
+        _plan("split", group, near) for group in live if not set(group) & set(busy) and near.within(group)
+    ]
+    return [one for one in plans if one.items in unwanted or _too_far(one, near, policy)]
 
 
 def _plan(kind: str, group: Group, near: Neighbourhood) -> Plan:
