@@ -96,7 +96,8 @@ def read_levels(
 ) -> list[ReadLevel]:
     """Answers that a scorer and a person gave levels, trait by trait.
 
-    Answers that the scorer was trained or calibrated on are left out, as far as its lineage tells.
+    Answers that the scorer was trained or calibrated on are left out, as far as its lineage tells. A level
+    that the rubric does not have, as a plain INSERT may bring, is none.
 
     Args:
         connection: the ledger.
@@ -107,7 +108,9 @@ def read_levels(
     rows = connection.execute(
         text("""
             WITH machine AS (
-                SELECT m.submission_id, m.trait, m.level FROM score.machine_score m
+                SELECT m.submission_id, m.trait, m.level, a.num_levels FROM score.machine_score m
+                JOIN model.scorer k USING (scorer_id)
+                JOIN model.trait a ON a.item_id = k.item_id AND a.trait = m.trait
                 WHERE m.scorer_id = :scorer_id AND m.level IS NOT NULL AND NOT EXISTS (
                     SELECT FROM model.scorer c JOIN model.training_run_submission t USING (training_run_id)
                     WHERE c.scorer_id = m.scorer_id AND t.submission_id = m.submission_id
@@ -122,7 +125,8 @@ def read_levels(
                 SELECT DISTINCT ON (h.submission_id, h.trait, h.rater) h.submission_id, h.trait, h.level,
                        h.human_score_id
                 FROM machine m JOIN score.human_score h USING (submission_id, trait)
-                WHERE h.purpose = ANY(CAST(:independent AS text[])) AND h.level IS NOT NULL
+                WHERE h.purpose = ANY(CAST(:independent AS text[]))
+                  AND h.level BETWEEN 0 AND m.num_levels - 1
                 ORDER BY h.submission_id, h.trait, h.rater, h.human_score_id
             ), twice AS (
                 SELECT submission_id, trait,
@@ -133,7 +137,7 @@ def read_levels(
             SELECT m.submission_id, m.trait, m.level AS machine, h.level AS human, t.first, t.second
             FROM machine m JOIN human h USING (submission_id, trait)
             LEFT JOIN twice t USING (submission_id, trait)
-            WHERE h.level IS NOT NULL
+            WHERE h.level BETWEEN 0 AND m.num_levels - 1
               AND (CAST(:since AS timestamptz) IS NULL OR h.scored_at >= CAST(:since AS timestamptz))
             ORDER BY m.submission_id, m.trait
         """),

@@ -103,14 +103,18 @@ def _agreement_checks(trait: TraitReport, thresholds: AgreementPolicy, policy: P
             thresholds.max_abs_smd - abs(smd.value),
             needed.min_answers,
         ),
+    ]
+    # Of two figures: the one that is known less well decides whether there is enough to judge by.
+    is_known = qwk.num_answers >= needed.min_answers
+    rules.append(
         _Rule(
             "qwk_below_human",
-            human,
+            human if is_known else qwk,
             thresholds.max_qwk_below_human,
             thresholds.max_qwk_below_human - (human.value - qwk.value),
-            needed.min_double_reads,
-        ),
-    ]
+            needed.min_double_reads if is_known else needed.min_answers,
+        )
+    )
     # Without a group there is still a check to be missed where the policy requires one.
     for label, dsm in [(f"{one.grouping}={one.group}", one.dsm) for one in trait.groups] or [("", NO_FIGURE)]:
         margin = thresholds.max_abs_dsm - abs(dsm.value)

@@ -125,14 +125,15 @@ def check_folds(item: ItemSpec, folds: Folds) -> tuple[str, ...]:
 
 
 def data_digest(answers: Iterable[LabelledAnswer]) -> str:
-    """Sha256 (hex) over ids, texts, levels and folds, in any order: which data a scorer was trained on."""
-    lines = sorted(
-        json.dumps(
-            [answer.response_id, duplicate_key(answer.text).hex(), answer.levels, answer.fold], sort_keys=True
-        )
-        for answer in answers
-    )
+    """Sha256 (hex) over all that a training depends on, in any order: which data a scorer was trained on."""
+    lines = sorted(json.dumps(_identity(answer), sort_keys=True) for answer in answers)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _identity(answer: LabelledAnswer) -> list[object]:
+    told: list[object] = [answer.response_id, duplicate_key(answer.text).hex(), answer.levels, answer.fold]
+    # Folds keep a student's answers together.
+    return told if answer.student is None else [*told, answer.student]
 
 
 def _check_levels(item: ItemSpec, answer: LabelledAnswer) -> None:
