@@ -37,13 +37,23 @@ class Move:
     told: dict[str, Any] = field(default_factory=dict)
 
 
+def hold(connection: Connection) -> None:
+    """Let nobody move an alias for the rest of the transaction: what is read from here on stays so."""
+    connection.execute(text("SELECT 1 FROM model.epoch FOR UPDATE"))
+
+
+def advance(connection: Connection) -> int:
+    """Begin a new epoch, which workers follow; nobody else moves an alias for the rest of the transaction."""
+    statement = text("UPDATE model.epoch SET epoch = epoch + 1 RETURNING epoch")
+    return int(connection.execute(statement).scalar_one())
+
+
 @contextmanager
 def moving(
     connection: Connection, item_ids: Sequence[str], *, action: str, actor: str, reason: str
 ) -> Iterator[Move]:
     """Move aliases inside the block; each item whose aliases came out otherwise gets a row of audit."""
-    epoch = connection.execute(text("UPDATE model.epoch SET epoch = epoch + 1 RETURNING epoch")).scalar_one()
-    move = Move(int(epoch), aliases_of(connection, item_ids))
+    move = Move(advance(connection), aliases_of(connection, item_ids))
     yield move
     after = aliases_of(connection, item_ids)
     rows = [

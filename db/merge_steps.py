@@ -37,12 +37,13 @@ class MergeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One item of a proposal that is taking a step, and who is its champion now."""
+    """One item of a proposal that is taking a step, and who is its champion and its shadow now."""
 
     item_id: str
     scorer_before: int
     scorer_after: int
     champion: int | None
+    shadow: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,12 @@ class Step:
 def hold(connection: Connection, merge_proposal_id: int) -> Step:
     """Keep a proposal as it stands for the rest of the transaction.
 
-    The epoch's row is taken first, as every move of an alias does: what is champion now stays so.
+    Aliases are held first, as by every move of one: what is champion now stays so.
 
     Raises:
         MergeError: there is none with this number.
     """
-    connection.execute(text("SELECT 1 FROM model.epoch FOR UPDATE"))
+    aliases.hold(connection)
     row = connection.execute(
         text("""
             SELECT merge_proposal_id, state, kind, items, verdict FROM model.merge_proposal
@@ -82,9 +83,11 @@ def hold(connection: Connection, merge_proposal_id: int) -> Step:
         raise MergeError(f"proposal {merge_proposal_id}: there is none; `scorefold merges list` shows them")
     members = connection.execute(
         text("""
-            SELECT m.item_id, m.scorer_before, m.scorer_after, a.scorer_id AS champion
+            SELECT m.item_id, m.scorer_before, m.scorer_after, a.scorer_id AS champion,
+                   s.scorer_id AS shadow
             FROM model.merge_member m
             LEFT JOIN model.alias a ON a.item_id = m.item_id AND a.alias = 'champion'
+            LEFT JOIN model.alias s ON s.item_id = m.item_id AND s.alias = 'shadow'
             WHERE m.merge_proposal_id = :number ORDER BY m.item_id
         """),
         {"number": merge_proposal_id},
@@ -119,6 +122,21 @@ def step(connection: Connection, held: Step, state: str, *, word: Word) -> Step:
     )
     tell(connection, held.merge_proposal_id, state, word)
     return Step(held.merge_proposal_id, state, held.kind, held.items, held.verdict, held.members)
+
+
+def check_shadowed(held: Step) -> None:
+    """Refuse a proposal in shadow one of whose scorers is its item's shadow no more.
+
+    Raises:
+        MergeError: names the first of them.
+    """
+    for one in held.members if held.state == "shadow" else ():
+        if one.shadow != one.scorer_after:
+            raise MergeError(
+                f"proposal {held.merge_proposal_id}: the shadow of item {one.item_id} is"
+                f" {one.shadow or 'none'} now, no longer scorer {one.scorer_after}; the next night measures"
+                " anew"
+            )
 
 
 def check_measured(held: Step) -> None:

@@ -67,8 +67,8 @@ readable AS (
 def champions(connection: Connection) -> list[Champion]:
     """Every served item with the reads that have come in since it was last trained.
 
-    New is an answer that no finished run of the item used. Where the champion's own training left no lineage
-    (it learned from a file) only reads after it was registered count.
+    New is an answer that no run of the item used that came to its end. Where the champion's own training
+    left no lineage (it learned from a file) only reads after it was registered count.
     """
     rows = connection.execute(
         text(f"""
@@ -83,7 +83,7 @@ def champions(connection: Connection) -> list[Champion]:
             ), used AS (
                 SELECT DISTINCT r.item_id, t.submission_id
                 FROM model.training_run_submission t JOIN model.training_run r USING (training_run_id)
-                WHERE r.state <> 'running'
+                WHERE r.state = 'done'
             )
             SELECT c.item_id, c.scorer_id, c.scorer_key, c.training_run_id, c.metrics,
                    count(r.submission_id) AS num_readable,

@@ -102,6 +102,9 @@ def save_items(connection: Connection, items: Sequence[ItemRecord]) -> tuple[int
         _save_item(connection, item)
         num_new += before is None
         num_changed += before is not None
+    if num_changed:
+        # Workers hold prompts and languages, by which answers get condition codes.
+        aliases.advance(connection)
     return num_new, num_changed
 
 

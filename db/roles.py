@@ -99,9 +99,13 @@ ROLES = (WORKER, GRADER, PSYCHOMETRICIAN, BI, PRIVACY)
 def refresh(connection: Connection) -> bool:
     """Make the roles that are missing, and give each exactly the rights above; for after every migration.
 
+    Functions here have the rights of their owner: nobody else may hang one on a table of his own.
+
     Returns:
         False if this connection may not create roles; then nothing was changed.
     """
+    for schema in SCHEMAS:
+        connection.execute(text(f"REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} FROM PUBLIC"))
     may_create = connection.execute(
         text("SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user")
     ).scalar_one()

@@ -33,6 +33,8 @@ def make_engine(
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
+        # Parameters are students' answers: no error message may carry them into a log.
+        hide_parameters=True,
         connect_args={"options": timeouts, "connect_timeout": 10, "application_name": "scorefold"},
     )
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import socket
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery import signals
 from celery.exceptions import Reject
@@ -38,7 +40,7 @@ from workers.telemetry import get_logger
 from workers.writer import patiently
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from celery import Celery
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 log = get_logger("consumer")
 
 _START_PATIENCE_S = 120.0
+#: Before a message that could not be taken goes back to its list.
+_PAUSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,19 +205,14 @@ def _offer_tasks(app: Celery, station: Station, night: NightSettings) -> None:
         except InvalidInputError as error:
             log.warning("message_refused", reason=str(error))
         except FatalError as error:
-            log.critical("worker_ends", reason=str(error), exit_code=error.exit_code)
-            os._exit(error.exit_code)
+            _end(error)
         except ScorefoldError as error:
             # The hint is spent, the ledger is not: the repair round sends another.
             log.warning("message_dropped", reason=str(error))
 
     def submit(task: Any, /, **payload: Any) -> None:
-        try:
-            with station.gate.held():
-                take_task(station.desk, payload, message_id=task.request.id)
-        except DatabaseUnavailableError as error:
-            # No hint: the only copy of these events goes back to its list.
-            raise Reject(str(error), requeue=True) from error
+        with _the_only_copy(), station.gate.held():
+            take_task(station.desk, payload, message_id=task.request.id)
 
     def nightly() -> None:
         with station.gate.held():
@@ -223,6 +222,29 @@ def _offer_tasks(app: Celery, station: Station, night: NightSettings) -> None:
     app.task(name=SCORE_TASK, shared=False)(score)
     app.task(name=SUBMIT_TASK, shared=False, bind=True)(submit)
     app.task(name=NIGHTLY_TASK, shared=False)(nightly)
+
+
+@contextmanager
+def _the_only_copy() -> Iterator[None]:
+    """Whatever goes wrong inside, the message goes back to its list: no hint, it is all there is."""
+    try:
+        yield
+    except DatabaseUnavailableError as error:
+        raise Reject(str(error), requeue=True) from error
+    except FatalError as error:
+        # Not acknowledged, like that of any process that ends.
+        _end(error)
+    except Exception as error:
+        # Celery would acknowledge it as failed. No traceback: it may quote what a student wrote.
+        log.error("message_put_back", reason=type(error).__name__)  # noqa: TRY400
+        time.sleep(_PAUSE_S)
+        raise Reject(type(error).__name__, requeue=True) from error
+
+
+def _end(error: FatalError) -> NoReturn:
+    """End this process as no other one could go on either."""
+    log.critical("worker_ends", reason=str(error), exit_code=error.exit_code)
+    os._exit(error.exit_code)
 
 
 def _follow_signals(station: Station) -> None:

@@ -13,6 +13,9 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
 from db import gw_runs, runs
 from workers.telemetry import get_logger
 
@@ -88,11 +91,16 @@ def run_nightly(
     with database.begin() as connection:
         is_retrained = runs.is_done(connection, kind=RETRAIN, period=period)
         is_merged = runs.is_done(connection, kind=gw_runs.KIND, period=period)
-    is_first = _audit_once(database, period)
     if not is_retrained and retraining.start(*told):
         log.info("retraining_started", period=period)
     if is_retrained and not is_merged and merging.start(*told):
         log.info("merging_started", period=period)
+    try:
+        is_first = _audit_once(database, period)
+    except SQLAlchemyError as error:
+        # The next tick asks again; what it would have said holds up nothing else.
+        log.exception("audit_failed", period=period, reason=type(error).__name__)
+        is_first = False
     with database.begin() as connection:
         is_page_due = runs.is_morning_due(connection, period=period)
     if is_page_due and page.start(*told):
@@ -105,6 +113,8 @@ def _audit_once(database: Database, period: str) -> bool:
     with database.begin() as connection:
         if not runs.begin(connection, kind="nightly", period=period):
             return False
+        # It reads the whole ledger, which is no runaway statement.
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
         audit = runs.audit_ledger(connection)
         runs.end(connection, kind="nightly", period=period, report=audit)
     log.info("nightly_done", period=period, **audit)

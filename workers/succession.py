@@ -54,6 +54,7 @@ def conclude(
     scorer_id = registry.register_scorer(
         connection, trained_record(challenger.training, claimed.training_run_id)
     )
+    aliases.hold(connection)
     standing = aliases.aliases_of(connection, [item_id])[item_id]
     decision = decide(verdict, policy, has_shadow="shadow" in standing)
     if scorer_id == defender.scorer_id or standing.get("champion") != defender.scorer_id:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -64,6 +65,16 @@ def test_migrations_go_down_and_up_again(database_url: str) -> None:
     engine.dispose()
     migrate.upgrade(database_url)
     migrate.check(database_url)
+
+
+def test_a_changed_item_begins_an_epoch_that_workers_follow(connection: Connection) -> None:
+    serve(connection, "item-a")
+    before = registry.epoch(connection)
+    (known,) = registry.load_items(connection).values()
+    registry.save_items(connection, [known])
+    assert registry.epoch(connection) == before
+    registry.save_items(connection, [replace(known, language="de")])
+    assert registry.epoch(connection) == before + 1
 
 
 def test_promotion_and_rollback_restore_exactly(connection: Connection) -> None:

@@ -127,6 +127,20 @@ def test_champion_and_shadow_are_compared_with_the_reads_that_count(database: Da
     assert only_first.report.traits[0].figures["qwk"].value == pytest.approx(view)
 
 
+def test_a_level_that_the_rubric_does_not_have_is_none(database: Database) -> None:
+    """A plain INSERT may bring one; it neither ends the evaluation nor counts as another level."""
+    with database.begin() as connection:
+        champion = serve(connection, "item-a")["item-a"]
+        ids = accept(connection, 6)
+        machine_says(connection, ids, champion, [0, 1, 2, 2, 1, 0])
+        people_say(connection, ids, [0, 1, 2, 9, -1, 0])
+        people_say(connection, ids, [0, 1, 2, 2, 1, 7], purpose="second", rater="bob")
+    (one,) = evaluate_ledger(database, Scope(purposes=("first",)), POLICY)
+    (trait,) = one.report.traits
+    assert (trait.num_answers, trait.figures["accuracy"].value) == (4, 1.0)
+    assert trait.human_qwk is None or trait.human_qwk.num_answers == 3
+
+
 def test_what_a_scorer_learned_from_is_not_evidence(database: Database) -> None:
     with database.begin() as connection:
         champion = serve(connection, "item-a")["item-a"]

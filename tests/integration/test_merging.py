@@ -148,6 +148,19 @@ def test_what_was_not_measured_is_not_promoted(town: MergeTown) -> None:
     assert [one.items for one in night.proposals] == [("air", "ice")]
 
 
+def test_a_proposal_whose_shadow_was_taken_ends(town: MergeTown) -> None:
+    town.settle("air", "ice")
+    town.night("n1", fusion=QUICK)
+    other = town.town.add_scorer("ice", (3,), seed=52, promote=False)
+    with town.town.database.begin() as connection:
+        aliases.set_shadow(connection, other, actor="ada", reason="a retraining passed")
+    night = town.night("n2", fusion=QUICK)
+    assert night is not None
+    assert night.report["kept"]["superseded"] == [1]
+    assert town.state_of(1) == "superseded"
+    assert town.aliases("ice")["shadow"] == other
+
+
 def test_a_rollback_never_undoes_a_later_promotion(town: MergeTown) -> None:
     town.settle("air", "ice")
     town.night("n1", fusion=QUICK)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+from sqlalchemy import text
 
 from db import gw_runs, runs
 from scoring.evaluation.policy import read_policy
@@ -17,6 +18,8 @@ from workers.nightly import RETRAIN, Errand, run_nightly
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from sqlalchemy import Connection
 
     from tests.command_line import CommandLine
 
@@ -99,6 +102,25 @@ def test_an_audit_cut_short_is_made_by_the_next_tick(school: School, monkeypatch
     assert tick()
     assert not tick()
     idle.end()
+
+
+def test_an_audit_that_fails_holds_up_nothing_else(school: School, monkeypatch: pytest.MonkeyPatch) -> None:
+    errand = Errand((sys.executable, "-S", "-c", ""))
+    tick = partial(
+        run_nightly, school.town.database, period=PERIOD, retraining=errand, merging=errand, page=errand
+    )
+
+    def too_long(connection: Connection) -> NoReturn:
+        connection.execute(text("SET LOCAL statement_timeout = 1"))
+        connection.execute(text("SELECT pg_sleep(1)"))
+        raise AssertionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "audit_ledger", too_long)
+        assert not tick()
+    assert errand._child is not None
+    assert tick()
+    errand.end()
 
 
 def test_the_scheduled_command_ends_the_period(school: School, scorefold: CommandLine) -> None:

@@ -8,7 +8,8 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 from db import aliases, retraining, runs
 from scoring.errors import InvalidInputError, StoreUnavailableError
@@ -210,6 +211,9 @@ def test_too_few_answers_end_the_run_with_the_reason(school: School) -> None:
     run = run_of(school, "ice", "w1")
     assert (run["state"], run["token"]) == ("failed", None)
     assert school.faults() == []
+    # They taught nobody, so that they still are new.
+    (again,) = school.retrain("w2", by=policy(retraining={"min_new_reads": 10}))
+    assert again.training_run_id != done.training_run_id
 
 
 def test_an_absent_store_gives_the_run_back_and_a_rerun_completes_it(school: School) -> None:
@@ -334,6 +338,26 @@ def test_a_champion_that_was_changed_meanwhile_is_left_alone(school: School) -> 
     (done,) = retrainer.run_due("w1", progress=promote_other)
     assert (done.verdict, done.decision) == ("pass", "registered")
     assert school.aliases("ice")["champion"] == other
+
+
+def test_nobody_moves_an_alias_between_the_look_at_it_and_the_decision(
+    school: School, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    school.serve("ice")
+    school.read(school.hand_in("ice", 300))
+    look, refusals = aliases.aliases_of, []
+
+    def looked(connection: Connection, item_ids: list[str]) -> object:
+        found = look(connection, item_ids)
+        with school.town.database.connect() as other, pytest.raises(OperationalError) as refusal:
+            other.execute(text("SELECT 1 FROM model.epoch FOR UPDATE NOWAIT"))
+        refusals.append(refusal)
+        return found
+
+    monkeypatch.setattr(aliases, "aliases_of", looked)
+    (done,) = school.retrain("w1")
+    assert done.decision == "champion"
+    assert refusals
 
 
 def test_a_champion_that_cannot_be_asked_leaves_the_verdict_open(school: School) -> None:

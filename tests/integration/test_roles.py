@@ -46,7 +46,18 @@ def become(connection: Connection, role: roles.Role) -> None:
     connection.execute(text(f"SET LOCAL ROLE {role.name}"))
 
 
+#: A function that runs with the rights of its owner, hung on a table of one's own.
+BORROWED = (
+    "CREATE TEMP TABLE mine (n int);"
+    " CREATE TRIGGER mine {when} ON mine FOR EACH ROW EXECUTE FUNCTION {which}()"
+)
+
 FORBIDDEN = [
+    *(
+        (role, BORROWED.format(when="BEFORE INSERT", which="grader.take_human_score"))
+        for role in (roles.PSYCHOMETRICIAN, roles.BI)
+    ),
+    (roles.WORKER, BORROWED.format(when="AFTER DELETE", which="model.drop_cloud")),
     (roles.WORKER, "UPDATE score.machine_score SET level = 2"),
     (roles.WORKER, "DELETE FROM score.machine_score"),
     (roles.WORKER, "UPDATE ingest.submission SET text = 'better'"),

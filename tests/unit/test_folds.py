@@ -1,6 +1,7 @@
 """Folds: taken as given, or drawn so that what belongs together stays together."""
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from scoring.errors import InvalidInputError
 from scoring.text import duplicate_key
+from scoring.training.examples import data_digest
 from scoring.training.folds import draw_folds, part
 from scoring.types import ItemId, LabelledAnswer
 
@@ -89,3 +91,10 @@ def test_parting_loses_nobody():
     folds = part(ITEM, answers)
     everyone = [*folds.train, *folds.validation, *folds.test]
     assert sorted(row.response_id for row in everyone) == sorted(row.response_id for row in answers)
+
+
+def test_the_digest_of_data_tells_students_apart_as_folds_do() -> None:
+    answers = [answer(number, f"text {number}") for number in range(4)]
+    named = [replace(one, student="ada") for one in answers]
+    assert data_digest(answers) == data_digest(answers[::-1])
+    assert data_digest(answers) != data_digest(named)

@@ -52,6 +52,8 @@ def checks_of(judgement):
         ({"human": Figure(0.91, 0.8, 1, 200)}, Verdict.FAIL),
         # A handful of double reads says nothing, and holds nothing up.
         ({"human": Figure(0.99, 0.8, 1, 199)}, Verdict.PASS),
+        # Nor does a handful of answers beside many double reads.
+        ({"human": Figure(0.99, 0.8, 1, 220), "n": 6}, Verdict.INCONCLUSIVE),
     ],
 )
 def test_thresholds_of_the_default_policy(figures, verdict):

@@ -71,11 +71,12 @@ def objection(counts: list[ShadowCount], verdict: str, policy: MergingPolicy) ->
 
 
 def _superseded(database: Database, number: int) -> bool:
-    """End a proposal whose items have other champions than it was measured against."""
+    """End a proposal whose items have other champions or shadows than it was measured against."""
     with database_errors(), database.begin() as connection:
         held = merge_steps.hold(connection, number)
         try:
             merge_steps.check_measured(held)
+            merge_steps.check_shadowed(held)
         except MergeError as error:
             merge_steps.end(connection, held, "superseded", word=Word(POLICY, str(error)))
             return True
