@@ -217,7 +217,8 @@ def _offer_tasks(app: Celery, station: Station, night: NightSettings) -> None:
     def nightly() -> None:
         with station.gate.held():
             log.debug("nightly_tick")
-            run_nightly(station.database, period=current_period(night))
+            login = None if night.database_url is None else night.database_url.get_secret_value()
+            run_nightly(station.database, period=current_period(night), database_url=login)
 
     app.task(name=SCORE_TASK, shared=False)(score)
     app.task(name=SUBMIT_TASK, shared=False, bind=True)(submit)

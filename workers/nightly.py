@@ -8,6 +8,7 @@ again.
 from __future__ import annotations
 
 import atexit
+import os
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from db import gw_runs, runs
+from workers.settings import PREFIX
 from workers.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -40,16 +42,26 @@ class Errand:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
 
-    def start(self, *arguments: str) -> bool:
-        """Start it, unless it still runs; returns whether it was started."""
+    def start(self, *arguments: str, database_url: str | None = None) -> bool:
+        """Start it, unless it still runs; returns whether it was started.
+
+        Args:
+            arguments: after the command's own.
+            database_url: of the login that it uses; None is that of this process.
+        """
         with self._lock:
             if self._child is not None and self._child.poll() is None:
                 return False
             if self._child is None:
                 atexit.register(self.end)
+            # By the environment, which other users cannot read; arguments they can.
+            login = {} if database_url is None else {f"{PREFIX}DATABASE__URL": database_url}
             # What it says goes where this process's log goes.
             self._child = subprocess.Popen(  # noqa: S603 (our own command)
-                [*self._command, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+                [*self._command, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, **login},
             )
             return True
 
@@ -73,6 +85,7 @@ def run_nightly(
     retraining: Errand = _retraining,
     merging: Errand = _merging,
     page: Errand = _page,
+    database_url: str | None = None,
 ) -> bool:
     """Audit the ledger for one period, once, and see that all else of it is done or under way.
 
@@ -82,6 +95,7 @@ def run_nightly(
         retraining: what retrains the items that are due.
         merging: what compares items and tries merges; begun once the retraining is done.
         page: what draws the reads of the night and writes the morning's page.
+        database_url: of the login that retrains and merges, where that is not this process's.
 
     Returns:
         Whether this call was the one that audited.
@@ -91,9 +105,9 @@ def run_nightly(
     with database.begin() as connection:
         is_retrained = runs.is_done(connection, kind=RETRAIN, period=period)
         is_merged = runs.is_done(connection, kind=gw_runs.KIND, period=period)
-    if not is_retrained and retraining.start(*told):
+    if not is_retrained and retraining.start(*told, database_url=database_url):
         log.info("retraining_started", period=period)
-    if is_retrained and not is_merged and merging.start(*told):
+    if is_retrained and not is_merged and merging.start(*told, database_url=database_url):
         log.info("merging_started", period=period)
     try:
         is_first = _audit_once(database, period)

@@ -131,6 +131,9 @@ class NightSettings(_Section):
 
     begins_at: time = Field(time(0), description="wall clock, HH:MM")
     time_zone: str = Field("UTC", description="IANA name, such as Europe/Berlin")
+    database_url: SecretStr | None = Field(
+        None, description="URL of the login that retrains and merges; none: that of the worker"
+    )
 
     @field_validator("begins_at")
     @classmethod

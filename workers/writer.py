@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from psycopg.errors import InvalidSchemaName, UndefinedColumn, UndefinedTable
+from psycopg.errors import InsufficientPrivilege, InvalidSchemaName, UndefinedColumn, UndefinedTable
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from db.ledger import ScoreColumns
@@ -32,13 +32,20 @@ class SchemaMismatchError(FatalError):
     exit_code = 78
 
 
+class MissingRightsError(FatalError):
+    """This login may not do what it was asked to."""
+
+    exit_code = 78
+
+
 @contextmanager
 def database_errors() -> Iterator[None]:
-    """Translate what means "Postgres is away" or "nobody has migrated"; let programming errors through.
+    """Translate what an operator can mend; let programming errors through.
 
     Raises:
         DatabaseUnavailableError: the connection broke or could not be made.
         SchemaMismatchError: a table or column is not there.
+        MissingRightsError: the login may not.
     """
     try:
         yield
@@ -50,6 +57,11 @@ def database_errors() -> Iterator[None]:
         if isinstance(error.orig, UndefinedTable | UndefinedColumn | InvalidSchemaName):
             raise SchemaMismatchError(
                 f"the schema does not fit this code ({_first_line(error)}): run `scorefold migrate`"
+            ) from error
+        if isinstance(error.orig, InsufficientPrivilege):
+            raise MissingRightsError(
+                f"this database login may not do that ({_first_line(error)}); which role may, and what the"
+                " tables' owner does, stands in docs/security.md"
             ) from error
         raise
 

@@ -46,12 +46,25 @@ def test_an_errand_runs_once_at_a_time_and_ends_with_us() -> None:
     errand.end()
 
 
+def test_an_errand_may_have_a_login_of_its_own(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    script = (
+        f"import os, pathlib; pathlib.Path({str(told)!r}).write_text(os.environ['SCOREFOLD_DATABASE__URL'])"
+    )
+    errand = Errand((sys.executable, "-S", "-c", script))
+    assert errand.start(database_url="postgresql://owner@db/scorefold")
+    assert errand._child is not None
+    errand._child.wait()
+    assert told.read_text() == "postgresql://owner@db/scorefold"
+    assert "postgresql://owner" not in " ".join(errand._child.args)
+
+
 def test_every_tick_begins_the_retraining_until_it_is_done(school: School) -> None:
     errand = Errand((sys.executable, "-S", "-c", ""))
     started = []
 
     class Counted(Errand):
-        def start(self, *_arguments: str) -> bool:
+        def start(self, *_arguments: str, **_login: str | None) -> bool:
             started.append(errand.start())
             assert errand._child is not None
             errand._child.wait()

@@ -12,11 +12,11 @@ from scoring.backbone import Backbone
 from scoring.bank import AdapterBank, Site
 from scoring.config import EngineConfig
 from scoring.engines.rows import Reading, Rows, collapse, cut
-from scoring.engines.torch import TorchEngine, encoders
+from scoring.engines.torch import TorchEngine, encoders, pick_device
 from scoring.engines.torch.bert import BertEncoder
 from scoring.engines.torch.layouts import PackedLayout
 from scoring.engines.torch.linear import DenseLinear
-from scoring.errors import DeviceOutOfMemoryError
+from scoring.errors import DeviceOutOfMemoryError, EngineUnavailableError
 from scoring.types import Decision, Requests
 from tests.unit.tiny_encoders import (
     BERT_LINEARS,
@@ -439,3 +439,10 @@ def test_a_packed_batch_is_filled_up_to_few_sizes(num_tokens):
     torch.testing.assert_close(layout.pool(states)[0], states[:num_tokens].mean(0))
     qkv = torch.randn(size, 18)
     assert layout.attend(qkv, 2, None).shape == (size, 6)
+
+
+def test_cuda_by_name_where_there_is_none_is_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto") == pick_device("cpu") == "cpu"
+    with pytest.raises(EngineUnavailableError, match="SCOREFOLD_ENGINE__DEVICE"):
+        pick_device("cuda:0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 import typer
 
@@ -64,10 +65,29 @@ def main() -> None:
     try:
         app()
     except ScorefoldError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(exit_code(error))
+        _refuse(error)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if not type(error).__module__.startswith("sqlalchemy"):
+            raise
+        _refuse(_of_database(error))
+
+
+def _refuse(error: ScorefoldError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)  # noqa: T201
+    sys.exit(exit_code(error))
+
+
+def _of_database(error: Exception) -> ScorefoldError:
+    """The database's error as ours; one that is a fault of the program is raised again."""
+    from workers.writer import database_errors  # brings numpy and the database in
+
+    try:
+        with database_errors():
+            raise error
+    except ScorefoldError as ours:
+        return ours
 
 
 def exit_code(error: ScorefoldError) -> int:

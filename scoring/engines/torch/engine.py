@@ -13,6 +13,7 @@ from scoring.engines.banked import BankedEngine
 from scoring.engines.torch.encoders import Encoders, make_bank
 from scoring.engines.torch.folding import folded_layers
 from scoring.engines.torch.kernels import int8_pays
+from scoring.errors import EngineUnavailableError
 
 if TYPE_CHECKING:
     from scoring.artifacts import ArtifactStore
@@ -53,7 +54,16 @@ class TorchEngine(BankedEngine):
 
 
 def pick_device(device: str) -> str:
-    """The device that a configured name means: "auto" is CUDA where there is one, else the CPU."""
+    """The device that a configured name means: "auto" is CUDA where there is one, else the CPU.
+
+    Raises:
+        EngineUnavailableError: CUDA is asked for by name, and there is none.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise EngineUnavailableError(
+            f"device {device}: torch {torch.__version__} finds no CUDA here; set SCOREFOLD_ENGINE__DEVICE to"
+            " auto or cpu, or install torch's build for CUDA on a machine with a GPU"
+        )
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"
