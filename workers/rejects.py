@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scoring.errors import InvalidInputError
+from workers.replacing import replaced
 from workers.spreadsheets import write_rows
 
 if TYPE_CHECKING:
@@ -15,14 +15,11 @@ if TYPE_CHECKING:
 
 
 def write_rejects(path: Path, rejects: Iterable[RejectedRow]) -> int:
-    """Write a CSV file of rejects; how many there are.
+    """Write a CSV file of rejects, whole or not at all; how many there are.
 
     Raises:
         InvalidInputError: the file cannot be written.
     """
     rows = ((row.line, row.reason, row.detail) for row in rejects)
-    try:
-        with path.open("w", encoding="utf-8", newline="") as stream:
-            return write_rows(stream, ("line", "reason", "detail"), rows)
-    except OSError as error:
-        raise InvalidInputError(f"{path}: cannot be written: {error.strerror}") from error
+    with replaced(path) as stream:
+        return write_rows(stream, ("line", "reason", "detail"), rows)

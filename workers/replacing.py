@@ -32,10 +32,16 @@ def replaced(path: Path) -> Iterator[TextIO]:
 def written_aside(path: Path) -> Iterator[Path]:
     """The name of an empty file beside `path`, which takes its place if the block ends well.
 
+    What is no plain file, such as /dev/null, is written to where it is.
+
     Raises:
         OSError: it cannot be made, or not put in place.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    # A name may be as long as names can be.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
     os.close(handle)
     aside = Path(name)
     try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scoring.errors import InvalidInputError
+from workers.replacing import replaced
 from workers.spreadsheets import plain_cell
 
 if TYPE_CHECKING:
@@ -32,16 +33,25 @@ def write_rsmeval(path: Path, evaluation: Evaluation, *, trait: str | None = Non
     column = _column(evaluation, trait)
     if not evaluation.reads.paired(column).any():
         raise InvalidInputError(f"item {evaluation.item_id}: no answer was read by both machine and people")
-    config_path = path.with_suffix(".json")
+    config_path = config_beside(path)
     if config_path == path:
         raise InvalidInputError(f"{path}: name the CSV; the configuration is written beside it as .json")
-    try:
-        num_double = _write_scores(path, evaluation, column)
-        config = _config(path, evaluation, column, has_second=num_double > 0)
-        config_path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InvalidInputError(f"{path}: cannot be written: {error.strerror}") from error
+    num_double = _write_scores(path, evaluation, column)
+    config = _config(path, evaluation, column, has_second=num_double > 0)
+    with replaced(config_path) as stream:
+        stream.write(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
     return config_path
+
+
+def config_beside(path: Path) -> Path:
+    """Where the configuration of a CSV of scores lies.
+
+    Raises:
+        InvalidInputError: the path names no file.
+    """
+    if not path.name:
+        raise InvalidInputError(f"{path}: is no name of a file")
+    return path.with_suffix(".json")
 
 
 def _column(evaluation: Evaluation, trait: str | None) -> int:
@@ -58,7 +68,7 @@ def _column(evaluation: Evaluation, trait: str | None) -> int:
 
 def _write_scores(path: Path, evaluation: Evaluation, column: int) -> int:
     reads, num_double = evaluation.reads, 0
-    with path.open("w", encoding="utf-8", newline="") as stream:
+    with replaced(path) as stream:
         writer = csv.writer(stream)
         writer.writerow(["spkitemid", "system", "sc1", "sc2", *reads.groups])
         for row in np.flatnonzero(reads.paired(column)).tolist():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers.cli.main import app
+from workers.cli.main import app, keep_apart
 from workers.cli.printing import print_json, print_table, remark, say
 
 if TYPE_CHECKING:
@@ -62,9 +62,14 @@ def evaluate(
     from workers.evaluating import evaluate_file, plain
     from workers.importers.scored import Columns
     from workers.policies import find_policy
-    from workers.rsmtool import write_rsmeval
+    from workers.rsmtool import config_beside, write_rsmeval
     from workers.settings import load_settings
 
+    if rsmtool is not None:
+        keep_apart(
+            {"--rsmtool": rsmtool, "the .json beside --rsmtool": config_beside(rsmtool)},
+            {"FILE": file, "--groups": groups, "--policy": policy},
+        )
     settings = load_settings()
     rules = find_policy(settings, policy)
     rejected: list[RejectedRow] = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers.cli.main import app
+from workers.cli.main import app, keep_apart
 from workers.cli.printing import print_json, say
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def scores(
     from workers.places import database_url
     from workers.settings import load_settings
 
+    keep_apart({"--out": out, "--cursor": cursor}, {})
     wanted = Wanted(source=source, item_id=item, batch_id=batch, with_students=with_students)
     num_rows = export_scores(
         make_engine(database_url(load_settings()), statement_timeout_s=None),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers.cli.main import app, parse_only
+from workers.cli.main import app, keep_apart, parse_only
 from workers.cli.printing import print_json, print_table, progress_bar, remark, say
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def submit(
     from workers.places import database_url
     from workers.settings import load_settings
 
+    keep_apart({"--rejects": rejects}, {"FILE": file, "--sources": sources})
     settings = load_settings()
     passed_over: Counter[str] = Counter()
     reading = Reading(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from workers.cli.main import app
+from workers.cli.main import app, keep_apart
 from workers.cli.printing import print_json, print_table, say
 
 items = typer.Typer(help="Load, list and draft items.", no_args_is_help=True)
@@ -85,18 +85,17 @@ def draft(
 
     Look it over and add labels and rubrics before you load it.
     """
-    from scoring.errors import InvalidInputError
     from workers.items import draft_items
+    from workers.replacing import replaced
     from workers.settings import load_settings
 
+    keep_apart({"--out": out}, {"FILE": file})
     settings = load_settings()
     drafted = draft_items(file, language=language, max_line_bytes=settings.intake.max_line_bytes)
     content = json.dumps(drafted, ensure_ascii=False, indent=2)
     if out is None:
         say(content)
     else:
-        try:
-            out.write_text(content + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InvalidInputError(f"{out}: cannot be written: {error.strerror}") from error
+        with replaced(out) as stream:
+            stream.write(content + "\n")
         say(f"{len(drafted)} items drafted in {out}; `scorefold items load {out}` takes them in")

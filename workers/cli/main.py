@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
-from typing import NoReturn
+from itertools import combinations
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from scoring.errors import FatalError, InvalidInputError, ScorefoldError, TransientError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 app = typer.Typer(
     name="scorefold",
@@ -107,3 +113,26 @@ def parse_only(pairs: list[str] | None) -> dict[str, str] | None:
     if wrong:
         raise InvalidInputError(f"--only {wrong[0]}: write name=value, for instance --only fold=test")
     return dict(pair.split("=", 1) for pair in pairs) if pairs else None
+
+
+def keep_apart(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:
+    """Make sure that nothing is written over a file that is read, or over another output.
+
+    Args:
+        outputs: files to write, by what the command line calls them; None where there is none.
+        inputs: files to read.
+
+    Raises:
+        BadParameter: an output is one of the other files.
+    """
+    named = [(name, path) for name, path in (*outputs.items(), *inputs.items()) if path is not None]
+    for (name, path), (other, taken) in combinations(named, 2):
+        if name in outputs and _same_file(path, taken):
+            raise typer.BadParameter(f"{name} {path}: the same file as {other}; name another")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)  # not there yet
