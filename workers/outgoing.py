@@ -15,6 +15,7 @@ from sqlalchemy import text
 from db import outgoing
 from scoring.errors import InvalidInputError
 from workers.arrow import arrow
+from workers.cursors import Filters, read_cursor, write_cursor
 from workers.replacing import replaced, written_aside
 from workers.spreadsheets import write_rows
 from workers.writer import database_errors
@@ -48,16 +49,19 @@ def export_scores(
         path: the file; an older one is replaced when all is written.
         wanted: which scores.
         file_format: CSV with a header, one JSON object a line, or Parquet.
-        cursor: a file that remembers; made at the first time, when everything goes out.
+        cursor: a file that remembers how far and which scores; made at the first time, when everything
+            goes out.
 
     Returns:
         How many rows were written.
 
     Raises:
-        InvalidInputError: a file cannot be written, or the cursor is none of this database.
+        InvalidInputError: a file cannot be written, or the cursor is not of this database, or not of these
+            filters.
         DatabaseUnavailableError: Postgres does not answer.
     """
-    since = None if cursor is None else _read_cursor(cursor)
+    filters = Filters.of(wanted)
+    since = None if cursor is None else read_cursor(cursor, filters)
     with database_errors(), database.connect() as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         following = outgoing.cursor(connection)
@@ -73,8 +77,7 @@ def export_scores(
             with replaced(path) as stream:
                 num_rows = _write(stream, rows, _columns(wanted), file_format)
     if cursor is not None:
-        with replaced(cursor) as stream:
-            stream.write(f"{following}\n")
+        write_cursor(cursor, following, filters)
     return num_rows
 
 
@@ -113,15 +116,3 @@ def _write_parquet(path: Path, rows: Iterable[dict[str, Any]], columns: Sequence
 
 def _plain(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else value
-
-
-def _read_cursor(path: Path) -> int | None:
-    try:
-        content = path.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path}: cannot be read as a cursor: {error}") from error
-    if not content.isdigit() or len(content) > 18:
-        raise InvalidInputError(f"{path}: holds no cursor; delete it to export everything once")
-    return int(content)

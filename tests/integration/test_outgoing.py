@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy import Engine
+
+NO_CURSORS = [
+    (content, "holds no cursor")
+    for content in ("[]", "{}", "true", "9" * 5000, '{"cursor": 1, "colour": "red"}', "[" * 100_000)
+]
 
 
 @pytest.fixture
@@ -105,12 +111,48 @@ def test_the_cursor_gives_changes_and_waits_for_those_who_commit_late(
 def test_a_cursor_of_another_database_or_none_at_all_is_refused(database: Engine, tmp_path: Path) -> None:
     path, cursor = tmp_path / "scores.jsonl", tmp_path / "lms.cursor"
     path.write_text("before")
-    for content, told in (("9" * 18, "not from this database"), ("x", "holds no cursor"), ("-1", "holds no")):
+    for content, told in (
+        ("9" * 18, "not from this database"),
+        ("x", "holds no cursor"),
+        ("-1", "holds no"),
+        *NO_CURSORS,
+    ):
         cursor.write_text(content)
         with pytest.raises(InvalidInputError, match=f"{cursor}: .*{told}"):
             export_scores(database, path, Wanted(), file_format="jsonl", cursor=cursor)
         assert path.read_text() == "before"
         assert cursor.read_text() == content
+
+
+def test_a_cursor_is_for_the_filters_it_was_made_with(database: Engine, tmp_path: Path) -> None:
+    path, cursor = tmp_path / "scores.jsonl", tmp_path / "lms.cursor"
+    ramp = Wanted(source="file", item_id="ramp", with_students=True)
+    export_scores(database, path, ramp, file_format="jsonl", cursor=cursor)
+    held = json.loads(cursor.read_text())
+    assert held.pop("cursor") > 0
+    assert held == {"source": "file", "item": "ramp", "batch": None, "with_students": True}
+    export_scores(database, path, ramp, file_format="jsonl", cursor=cursor)
+    assert lines(path) == []
+    before = cursor.read_text()
+    for other in (
+        Wanted(),
+        replace(ramp, source="x"),
+        replace(ramp, item_id=None),
+        replace(ramp, batch_id=1),
+        replace(ramp, with_students=False),
+    ):
+        with pytest.raises(InvalidInputError, match="made with --source file --item ramp --with-students, "):
+            export_scores(database, path, other, file_format="jsonl", cursor=cursor)
+    assert cursor.read_text() == before
+
+
+def test_a_bare_number_counts_as_a_cursor_without_filters(database: Engine, tmp_path: Path) -> None:
+    path, cursor = tmp_path / "scores.jsonl", tmp_path / "lms.cursor"
+    export_scores(database, path, Wanted(), file_format="jsonl", cursor=cursor)
+    cursor.write_text(f"{json.loads(cursor.read_text())['cursor']}\n")
+    with pytest.raises(InvalidInputError, match="made with no filter, this export is with --item ramp: "):
+        export_scores(database, path, Wanted(item_id="ramp"), file_format="jsonl", cursor=cursor)
+    assert export_scores(database, path, Wanted(), file_format="jsonl", cursor=cursor) == 0
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(database: Engine, tmp_path: Path) -> None:
