@@ -382,6 +382,25 @@ def test_d2l_is_long_and_goes_by_titles(tmp_path):
     assert (broken.line, broken.reason) == (5, "attempt_invalid")
 
 
+@pytest.mark.parametrize(
+    "attempt", ["0" * 11 + "1" + "9" * 11, "2147483648", "0", "000", "9" * 5000, "²", "1.0"]
+)
+def test_an_attempt_that_no_ledger_holds_costs_its_row_and_no_other(tmp_path, attempt):
+    source = Source(zone=ZoneInfo("America/Toronto"), date_format="%m/%d/%Y %H:%M")
+    broken = [*D2L[3][:4], attempt, *D2L[3][5:]]
+    rows = read(write(tmp_path, sheet([D2L[0], broken, D2L[1]])), source, expect="d2l")
+    assert rejects(rows) == [(2, "attempt_invalid")]
+    assert [row.attempt for row in rows if isinstance(row, IncomingRow)] == [1]
+
+
+@pytest.mark.parametrize(("attempt", "number"), [("", 1), ("007", 7), (" 2147483647 ", 2**31 - 1)])
+def test_an_attempt_is_a_number_of_any_width(tmp_path, attempt, number):
+    source = Source(zone=ZoneInfo("America/Toronto"), date_format="%m/%d/%Y %H:%M")
+    (row,) = read(write(tmp_path, sheet([D2L[0], [*D2L[1][:4], attempt, *D2L[1][5:]]])), source, expect="d2l")
+    assert isinstance(row, IncomingRow)
+    assert row.attempt == number
+
+
 def test_two_numbers_with_slashes_are_no_date_until_somebody_says_which_is_the_day(tmp_path):
     rows = read(write(tmp_path, sheet(D2L)), expect="d2l")
     assert {reason for _, reason in rejects(rows)} == {"date_unreadable"}

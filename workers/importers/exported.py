@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from workers.importers.sources import Source
     from workers.importers.tables import Table
 
+_MAX_ATTEMPT = 2**31 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class ExportedAnswer:
@@ -73,6 +75,8 @@ def attempt_number(cell: str) -> int:
         FieldFault: it is no whole number from 1.
     """
     cell = cell.strip() or "1"
-    if not cell.isascii() or not cell.isdigit() or not 1 <= int(cell[:12]) < 2**31:
-        raise FieldFault("attempt_invalid", "the attempt is not a whole number from 1")
-    return int(cell)
+    digits = cell.lstrip("0") if cell.isascii() and cell.isdigit() else ""
+    # So many that int() takes its time are none.
+    if not digits or len(digits) > 10 or int(digits) > _MAX_ATTEMPT:
+        raise FieldFault("attempt_invalid", f"the attempt is not a whole number from 1 to {_MAX_ATTEMPT}")
+    return int(digits)
