@@ -200,7 +200,7 @@ def test_a_broken_row_of_csv_is_rejected_too(tmp_path, row, reason):
     assert MARKER not in broken.detail
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_csv_as_spreadsheets_write_it(tmp_path, delimiter, line_end, mark):
@@ -217,6 +217,18 @@ def test_csv_as_spreadsheets_write_it(tmp_path, delimiter, line_end, mark):
         (4, "r2", f"first line{line_end}second{delimiter}line"),
         (6, "r3", ""),
     ]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_bars_within_names_and_cells_separate_nothing(tmp_path, delimiter):
+    header = delimiter.join(["response_id", "item_id", "text", "a|b|c|d|e|f"])
+    (row,) = read(written(tmp_path, f"{header}\n" + delimiter.join(["r|1", "ice", "x||y|z", "|"])))
+    assert (row.response_id, row.text) == ("r|1", "x||y|z")
+
+
+def test_commas_within_a_name_separate_nothing_where_bars_do(tmp_path):
+    (row,) = read(written(tmp_path, 'response_id|item_id|text|"a, b, c, d, e"\nr1|ice|x, y|z\n'))
+    assert (row.response_id, row.text) == ("r1", "x, y")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])

@@ -1,4 +1,4 @@
-"""Comma, semicolon or tab separated values with a header line; records may span lines inside quotes."""
+"""Comma, semicolon, tab or bar separated values with a header line; records may span lines inside quotes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 #: One cell at most; a longer answer is refused by the door's own limit, this one guards memory.
 MAX_CELL_CHARS = 4_000_000
+_DELIMITERS = ",;\t|"
 
 Fault = tuple[str, str]
 
@@ -28,7 +29,7 @@ def read(
     csv.field_size_limit(MAX_CELL_CHARS)
     stream = iter(lines)
     header_line = next(stream, "")
-    delimiter = max(",;\t", key=header_line.count)
+    delimiter = _delimiter(header_line, required)
     line = 1
     try:
         header = [
@@ -43,6 +44,16 @@ def read(
             line = reader.line_num + 2
     except csv.Error as error:
         raise InvalidInputError(f"{path}: line {line}: {_explained(error)}") from error
+
+
+def _delimiter(header_line: str, required: tuple[str, ...]) -> str:
+    """The one that shows the most of the required names; among equals, the one that stands there most."""
+
+    def shown(delimiter: str) -> tuple[int, int]:
+        names = {cell.strip(' "\r\n') for cell in header_line.split(delimiter)}
+        return len(names & set(required)), header_line.count(delimiter)
+
+    return max(_DELIMITERS, key=shown)
 
 
 def _check_header(header: list[str], path: Path, required: tuple[str, ...]) -> None:
