@@ -106,12 +106,17 @@ def standing_clouds(connection: Connection) -> dict[str, StandingCloud]:
     }
 
 
-def add_cloud(connection: Connection, claimed: GwRunClaim, cloud: CloudRecord) -> None:
+def add_cloud(connection: Connection, claimed: GwRunClaim, cloud: CloudRecord) -> bool:
     """Keep a cloud, with the answers it is made of, and let it stand for its item in this run.
 
     One that was there before is the item's newest again.
+
+    Returns:
+        False where one of its answers has been erased since it was drawn; then nothing is kept.
     """
     hold(connection, claimed.lease)
+    if not _all_there(connection, cloud.submission_ids):
+        return False
     connection.execute(
         text("""
             INSERT INTO model.gw_cloud AS c (digest, item_id, scorer_id, num_answers, num_asked, hidden_size,
@@ -126,12 +131,24 @@ def add_cloud(connection: Connection, claimed: GwRunClaim, cloud: CloudRecord) -
     connection.execute(
         text("""
             INSERT INTO model.gw_cloud_submission (digest, submission_id)
-            SELECT :digest, s.submission_id FROM ingest.submission s
-            WHERE s.submission_id = ANY(CAST(:ids AS bigint[])) ON CONFLICT DO NOTHING
+            SELECT :digest, * FROM unnest(CAST(:ids AS bigint[])) ON CONFLICT DO NOTHING
         """),
         {"digest": cloud.digest, "ids": list(cloud.submission_ids)},
     )
     use_cloud(connection, claimed, cloud.item_id, cloud.digest)
+    return True
+
+
+def _all_there(connection: Connection, submission_ids: Sequence[int]) -> bool:
+    """Whether none of these answers has been erased; a later erasure waits for the transaction."""
+    rows = connection.execute(
+        text("""
+            SELECT submission_id FROM ingest.submission
+            WHERE submission_id = ANY(CAST(:ids AS bigint[])) ORDER BY submission_id FOR KEY SHARE
+        """),
+        {"ids": list(submission_ids)},
+    )
+    return len(rows.all()) == len(set(submission_ids))
 
 
 def use_cloud(connection: Connection, claimed: GwRunClaim, item_id: str, digest: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from db import aliases, gw_runs, leases, registry
+from db import aliases, clouds, gw_runs, leases, registry
 from db.merges import Word
 from scoring.errors import InvalidInputError, UnknownItemError
 from scoring.merging.search import Rung, SearchEffort
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from sqlalchemy import Connection
+
+    from db.clouds import CloudRecord
+    from db.gw_runs import GwRunClaim
     from tests.command_line import CommandLine
 
 ADA = Word("ada", "looked at it")
@@ -326,6 +330,44 @@ def test_an_erased_answer_takes_its_cloud_along(town: MergeTown) -> None:
     night = town.night("n2", fusion=QUICK)
     assert night is not None
     assert (night.report["num_made"], night.report["num_kept"]) == (1, 1)
+
+
+def test_an_answer_erased_while_it_is_sampled_leaves_no_features(
+    town: MergeTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town.settle("air", "ice")
+    add, erased = clouds.add_cloud, list[int]()
+
+    def erased_first(
+        connection: Connection, claimed: GwRunClaim, cloud: CloudRecord, *, times: int = 1
+    ) -> bool:
+        if cloud.item_id == "ice" and len(erased) < times:
+            erased.append(cloud.submission_ids[0])
+            erase(town, cloud.submission_ids[0])
+        return add(connection, claimed, cloud)
+
+    monkeypatch.setattr(clouds, "add_cloud", erased_first)
+    night = town.night("n1", fusion=QUICK)
+    assert night is not None
+    assert (night.report["num_made"], len(erased)) == (2, 1)
+    for cloud in town.rows("""
+            SELECT c.num_answers, count(m.submission_id) AS num_known
+            FROM model.gw_cloud c LEFT JOIN model.gw_cloud_submission m USING (digest) GROUP BY c.digest"""):
+        assert cloud["num_known"] == cloud["num_answers"]
+
+    town.town.add_scorer("ice", (3,), seed=51, promote=True)
+    monkeypatch.setattr(clouds, "add_cloud", partial(erased_first, times=99))
+    busy = town.night("n2", fusion=QUICK)
+    assert busy is not None
+    assert busy.report["left_out"]["ice"] == "its answers were erased while they were sampled"
+    assert busy.report["num_made"] == 0
+
+
+def erase(town: MergeTown, submission_id: int) -> None:
+    with town.town.database.begin() as connection:
+        connection.execute(
+            text("DELETE FROM ingest.submission WHERE submission_id = :id"), {"id": submission_id}
+        )
 
 
 def test_many_new_answers_renew_a_cloud(town: MergeTown) -> None:

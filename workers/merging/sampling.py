@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: How far back a sample may reach, in distinct answers.
 _NUM_RECENT = 2000
+#: How often an item is sampled again in a night because answers of its sample were erased meanwhile.
+_MAX_DRAWS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +105,20 @@ class Sampler:
 
     def _make(self, one: StandingItem) -> str | None:
         """Sample, compute and keep an item's cloud; the reason where that cannot be."""
-        with database_errors(), self._database.connect() as connection:
-            recent = clouds.recent_answers(connection, one.item_id, limit=_NUM_RECENT)
-        answers = [answer for answer in recent if not _is_coded(answer.text, one.item)]
-        if len(answers) < self._policy.min_answers:
-            return f"{len(answers)} distinct answers, {self._policy.min_answers} are needed"
-        try:
-            cloud = self._cloud(one, answers)
-        except InvalidInputError as error:  # an extractor whose features are no numbers
-            return str(error)
-        with database_errors(), self._database.begin() as connection:
-            clouds.add_cloud(connection, self._claimed, cloud)
-        return None
+        for _ in range(_MAX_DRAWS):
+            with database_errors(), self._database.connect() as connection:
+                recent = clouds.recent_answers(connection, one.item_id, limit=_NUM_RECENT)
+            answers = [answer for answer in recent if not _is_coded(answer.text, one.item)]
+            if len(answers) < self._policy.min_answers:
+                return f"{len(answers)} distinct answers, {self._policy.min_answers} are needed"
+            try:
+                cloud = self._cloud(one, answers)
+            except InvalidInputError as error:  # an extractor whose features are no numbers
+                return str(error)
+            with database_errors(), self._database.begin() as connection:
+                if clouds.add_cloud(connection, self._claimed, cloud):
+                    return None
+        return "its answers were erased while they were sampled"
 
     def _cloud(self, one: StandingItem, answers: Sequence[RecentAnswer]) -> CloudRecord:
         settings = self._settings
