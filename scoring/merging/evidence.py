@@ -14,6 +14,7 @@ import numpy as np
 from scoring.evaluation import agreement, labels
 from scoring.evaluation.gates import Judgement, Verdict, judge, overall
 from scoring.evaluation.report import NO_FIGURE, Figure, ItemReport
+from scoring.training.evaluation import trait_agreement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from scoring.evaluation.policy import Policy
     from scoring.evaluation.resampling import Bootstrap
-    from scoring.types import Trait
+    from scoring.types import Trait, TraitMetrics
 
     Levels = NDArray[np.int64]
     Floats = NDArray[np.float64]
@@ -63,6 +64,7 @@ class ItemEvidence:
         figures: by name, in the order of FIGURES; over traits where there are several
         judgement: non-inferiority, trait by trait
         resampled: change of each figure in each resample [num_resamples], for means over items
+        traits: the new scorer's agreement trait by trait, as a training tells it; none without answers
     """
 
     item_id: str
@@ -70,6 +72,7 @@ class ItemEvidence:
     figures: Mapping[str, Comparison]
     judgement: Judgement
     resampled: Mapping[str, Floats]
+    traits: tuple[TraitMetrics, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,7 +134,15 @@ def _item_evidence(pair: PairedLevels, policy: Policy, bootstrap: Bootstrap) -> 
     for at, trait in enumerate(pair.traits):
         old, new = (_qwks(trait, levels[:, at], human[:, at], counts) for levels in (before, after))
         changes[trait.name] = _comparison(old, new, len(pair), bootstrap).change
-    return ItemEvidence(pair.item_id, len(pair), figures, _judged(pair, changes, policy), resampled)
+    judgement = _judged(pair, changes, policy)
+    return ItemEvidence(pair.item_id, len(pair), figures, judgement, resampled, _after_by_trait(pair))
+
+
+def _after_by_trait(pair: PairedLevels) -> tuple[TraitMetrics, ...]:
+    return tuple(
+        trait_agreement(trait.name, pair.after[:, at], pair.human[:, at])
+        for at, trait in enumerate(pair.traits)
+    )
 
 
 def _judged(pair: PairedLevels, changes: Mapping[str, Figure], policy: Policy) -> Judgement:

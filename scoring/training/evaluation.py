@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -77,12 +77,19 @@ def trait_metrics(
     if not len(human):
         return ()
     return tuple(
-        TraitMetrics(
-            trait=trait.name,
-            num_answers=len(human),
-            qwk=quadratic_weighted_kappa(decided[trait.name].level, human[:, column]),
-            accuracy=accuracy(decided[trait.name].level, human[:, column]),
-            macro_f1=macro_f1(decided[trait.name].level, human[:, column]),
-        )
+        trait_agreement(trait.name, decided[trait.name].level, human[:, column])
         for column, trait in enumerate(item.traits)
+    )
+
+
+def trait_agreement(
+    trait: str, machine: NDArray[np.integer[Any]], human: NDArray[np.integer[Any]]
+) -> TraitMetrics:
+    """Agreement of one trait's levels with the human ones, both [num_answers], at least one."""
+    return TraitMetrics(
+        trait=trait,
+        num_answers=len(human),
+        qwk=quadratic_weighted_kappa(machine, human),
+        accuracy=accuracy(machine, human),
+        macro_f1=macro_f1(machine, human),
     )

@@ -89,6 +89,27 @@ def test_a_night_proposes_with_its_evidence_and_the_next_computes_nothing_again(
     assert again.proposals == ()
 
 
+def test_a_merged_scorer_tells_its_agreement_for_each_trait(town: MergeTown) -> None:
+    for seed, name in enumerate(("air", "ice"), start=1):
+        town.serve(name, 3, 3, seed=seed)
+        answers = town.hand_in(name, 120, seed=seed)
+        for trait in ("trait0", "trait1"):
+            town.read(answers[:100], trait=trait)
+    night = town.night("n1", fusion=QUICK)
+    assert night is not None
+    members = town.rows("""
+        SELECT m.qwk_after, m.num_answers, c.metrics FROM model.merge_member m
+        JOIN model.scorer c ON c.scorer_id = m.scorer_after""")
+    assert len(members) == 2
+    for member in members:
+        told = member["metrics"]["test"]
+        assert [(one["trait"], one["num_answers"]) for one in told] == [
+            ("trait0", member["num_answers"]),
+            ("trait1", member["num_answers"]),
+        ]
+        assert sum(one["qwk"] for one in told) / 2 == pytest.approx(member["qwk_after"])
+
+
 def test_approval_is_for_all_items_at_once_and_rollback_restores_exactly(town: MergeTown) -> None:
     town.settle(*NAMES)
     town.night("n1", fusion=QUICK)

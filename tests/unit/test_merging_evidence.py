@@ -62,6 +62,19 @@ def test_figures_are_those_of_the_metrics(seed: int, levels: tuple[int, ...]) ->
             assert getattr(found.figures[name], side) == pytest.approx(expected[name]), name
 
 
+def test_the_new_scorers_agreement_is_told_trait_by_trait() -> None:
+    pair = paired(60, wrong_before=0.2, wrong_after=0.3, levels=(4, 3))
+    (found,) = compare([pair], POLICY).items
+    assert [(one.trait, one.num_answers) for one in found.traits] == [("t0", 60), ("t1", 60)]
+    for at, one in enumerate(found.traits):
+        column = pair.after[:, at], pair.human[:, at]
+        assert one.qwk == metrics.quadratic_weighted_kappa(*column)
+        assert one.accuracy == metrics.accuracy(*column)
+        assert one.macro_f1 == metrics.macro_f1(*column)
+    nothing = PairedLevels("item", pair.traits, pair.before[:0], pair.after[:0], pair.human[:0])
+    assert compare([nothing], POLICY).items[0].traits == ()
+
+
 def test_the_same_levels_change_nothing_for_certain() -> None:
     pair = paired(100, wrong_before=0.2, wrong_after=0.2)
     same = PairedLevels(pair.item_id, pair.traits, pair.before, pair.before, pair.human)
