@@ -115,15 +115,20 @@ def read_answers(connection: Connection, item_id: str) -> list[ReadAnswer]:
 
 def learned_from(connection: Connection, scorer_id: int) -> set[int]:
     """Submissions that moved or calibrated a scorer; none where its lineage is not known."""
+    return {number for number, fold in folds_of(connection, scorer_id).items() if fold != "test"}
+
+
+def folds_of(connection: Connection, scorer_id: int) -> dict[int, str]:
+    """The fold in which each submission stood when a scorer was made; none where its lineage is not known."""
     rows = connection.execute(
         text("""
-            SELECT t.submission_id FROM model.scorer c JOIN model.training_run_submission t
+            SELECT t.submission_id, t.fold FROM model.scorer c JOIN model.training_run_submission t
                 USING (training_run_id)
-            WHERE c.scorer_id = :scorer_id AND t.fold <> 'test'
+            WHERE c.scorer_id = :scorer_id
         """),
         {"scorer_id": scorer_id},
     )
-    return {row.submission_id for row in rows}
+    return {row.submission_id: row.fold for row in rows}
 
 
 def pseudonyms(connection: Connection, source: str, student_ids: Sequence[str]) -> dict[str, UUID]:

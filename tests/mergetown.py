@@ -13,6 +13,7 @@ from tests.schoolhouse import School, policy
 from workers.merging.night import MergeNight
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from scoring.evaluation.policy import Policy
@@ -55,6 +56,26 @@ class MergeTown(School):
             if num_read:
                 self.read(answers[:num_read])
         return champions
+
+    def teach(self, scorer_id: int, folds: Mapping[int, str]) -> None:
+        """Let a scorer have learned from these submissions, as its lineage tells it."""
+        with self.town.database.begin() as connection:
+            connection.execute(
+                text("""
+                    WITH run AS (
+                        INSERT INTO model.training_run (item_id, trigger, state)
+                        SELECT item_id, 'manual', 'done' FROM model.scorer WHERE scorer_id = :scorer
+                        RETURNING training_run_id
+                    ), of_scorer AS (
+                        UPDATE model.scorer SET training_run_id = (SELECT training_run_id FROM run)
+                        WHERE scorer_id = :scorer
+                    )
+                    INSERT INTO model.training_run_submission (training_run_id, submission_id, fold)
+                    SELECT training_run_id, given.* FROM run,
+                           unnest(CAST(:ids AS bigint[]), CAST(:folds AS text[])) AS given
+                """),
+                {"scorer": scorer_id, "ids": list(folds), "folds": list(folds.values())},
+            )
 
     def night(self, period: str, *, by: Policy | None = None, fusion: FusionConfig = BRIEF) -> Night | None:
         """One nightly run in this process."""

@@ -11,7 +11,7 @@ from scoring.training.folds import draw_folds
 from scoring.types import LabelledAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -46,10 +46,14 @@ class Lessons:
     num_history: int
     num_coded: int
 
-    def held_out(self, learned: set[int]) -> list[LabelledAnswer]:
+    def held_out(self, learned: Collection[int]) -> list[LabelledAnswer]:
         """Test answers that a scorer with this lineage has not learned from either."""
-        known = {_name(submission_id) for submission_id in learned}
-        return [one for one in self.answers if one.fold == "test" and one.response_id not in known]
+        return self.of_fold("test", without=learned)
+
+    def of_fold(self, fold: str, *, without: Collection[int] = ()) -> list[LabelledAnswer]:
+        """A fold's answers but for these submissions."""
+        left_out = {_name(submission_id) for submission_id in without}
+        return [one for one in self.answers if one.fold == fold and one.response_id not in left_out]
 
 
 def lessons_of(connection: Connection, item: ItemSpec, history: History | None) -> Lessons:

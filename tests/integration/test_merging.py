@@ -14,16 +14,20 @@ from db.merges import Word
 from scoring.errors import InvalidInputError, UnknownItemError
 from scoring.merging.search import Rung, SearchEffort
 from tests.mergetown import QUICK, MergeTown, merging_policy
-from workers.merging import decisions, neighbours
+from workers.lessons import lessons_of
+from workers.merging import decisions, neighbours, trial
+from workers.roster import spec_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from sqlalchemy import Connection
 
     from db.clouds import CloudRecord
     from db.gw_runs import GwRunClaim
+    from scoring.merging.extraction import SharedReader
+    from scoring.merging.members import Member, Pupil
     from tests.command_line import CommandLine
 
 ADA = Word("ada", "looked at it")
@@ -108,6 +112,32 @@ def test_a_merged_scorer_tells_its_agreement_for_each_trait(town: MergeTown) -> 
             ("trait1", member["num_answers"]),
         ]
         assert sum(one["qwk"] for one in told) / 2 == pytest.approx(member["qwk_after"])
+
+
+def test_answers_that_an_own_scorer_was_trained_on_calibrate_no_merge(
+    town: MergeTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champions = town.settle("air", "ice")
+    validation = [number for number, fold in folds(town, "ice").items() if fold == "validation"]
+    known, kept = validation[::2], validation[1::2]
+    town.teach(champions["ice"], {**dict.fromkeys(known, "train"), **dict.fromkeys(kept, "validation")})
+    asked, prepare = {}, trial.prepare
+
+    def noted(member: Member, reader: SharedReader) -> Pupil:
+        asked[str(member.item.item_id)] = [one.response_id for one in member.validation]
+        return prepare(member, reader)
+
+    monkeypatch.setattr(trial, "prepare", noted)
+    assert town.night("n1", fusion=QUICK) is not None
+    assert known
+    assert asked["ice"] == [f"submission-{number}" for number in kept]
+    assert len(asked["air"]) == sum(fold == "validation" for fold in folds(town, "air").values())
+
+
+def folds(town: MergeTown, item_id: str) -> Mapping[int, str]:
+    with town.town.database.connect() as connection:
+        item = spec_of(registry.load_items(connection)[item_id])
+        return lessons_of(connection, item, None).folds
 
 
 def test_approval_is_for_all_items_at_once_and_rollback_restores_exactly(town: MergeTown) -> None:

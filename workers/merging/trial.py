@@ -151,16 +151,16 @@ class Laboratory:
     def _member(self, connection: Connection, standing: StandingItem) -> TrialMember:
         lessons = lessons_of(connection, standing.item, None)
         served = standing.served
+        folds = readable.folds_of(connection, served.own)
+        trained_on = {number for number, fold in folds.items() if fold == "train"}
         learned = readable.learned_from(connection, served.champion)
         learned |= readable.learned_from(connection, served.own)
-        folds = {
-            name: [one for one in lessons.answers if one.fold == name] for name in ("train", "validation")
-        }
         member = Member(
             scorer=standing.scorer,
             extractor=standing.extractor,
-            train=folds["train"],
-            validation=folds["validation"],
+            train=lessons.of_fold("train"),
+            # Folds move as answers come in: what the item's own model knows by heart calibrates nothing.
+            validation=lessons.of_fold("validation", without=trained_on),
             unread=_unread(connection, standing.item, lessons),
         )
         return TrialMember(standing, member, lessons.held_out(learned))
