@@ -40,6 +40,8 @@ class Claim:
     submission_ids: list[int]
     item_ids: list[str]
     texts: list[str]
+    #: One suspect, alone; the attempt counts towards quarantine unless it is given back.
+    is_solo: bool = False
 
     def __len__(self) -> int:
         return len(self.submission_ids)
@@ -70,6 +72,7 @@ class Sweep:
     num_quarantined: int
 
 
+# Counts stay within a smallint however often they are raised: an overflow would keep an answer unclaimed.
 _CLAIM = """
 WITH picked AS (
     SELECT w.submission_id FROM ingest.work w
@@ -79,8 +82,8 @@ WITH picked AS (
     FOR UPDATE SKIP LOCKED
 ), leased AS (
     UPDATE ingest.work w
-    SET state = 'leased', token = :token, num_attempts = w.num_attempts + 1,
-        num_solo_attempts = w.num_solo_attempts + :solo
+    SET state = 'leased', token = :token, num_attempts = least(w.num_attempts + 1, 32767),
+        num_solo_attempts = least(w.num_solo_attempts + CAST(:solo AS int), 32767)
     FROM picked WHERE w.submission_id = picked.submission_id
     RETURNING w.submission_id
 ), lease AS (
@@ -142,7 +145,8 @@ WITH back AS (
     SET state = CASE WHEN num_solo_attempts >= :max_solo THEN 'quarantined' ELSE 'ready' END,
         finished_at = CASE WHEN num_solo_attempts >= :max_solo THEN now() END,
         token = NULL, dispatched_at = NULL, last_error = :reason,
-        ready_at = now() + make_interval(secs => least(:max_backoff_s, :backoff_s * 2 ^ (num_attempts - 1)))
+        ready_at = now() + make_interval(
+            secs => least(:max_backoff_s, :backoff_s * 2 ^ least(num_attempts - 1, 62)))
     WHERE submission_id = ANY(CAST(:ids AS bigint[])) AND state = 'leased' AND token = :token
     RETURNING submission_id, state, num_solo_attempts
 ), set_aside AS (
@@ -203,6 +207,7 @@ def claim(
         submission_ids=[row.submission_id for row in rows],
         item_ids=[row.item_id for row in rows],
         texts=[row.text for row in rows],
+        is_solo=attempt >= 3,
     )
 
 
@@ -238,11 +243,9 @@ def finish(connection: Connection, token: UUID, ids: Sequence[int], scores: Scor
     return int(done.scalar_one())
 
 
-def give_back(
-    connection: Connection, claimed: Claim, *, reason: str, delay_s: float = 0.0, solo: bool = False
-) -> None:
+def give_back(connection: Connection, claimed: Claim, *, reason: str, delay_s: float = 0.0) -> None:
     """Return a claim unused: the attempt does not count, because the submissions did nothing wrong."""
-    give_back_some(connection, claimed, claimed.submission_ids, reason=reason, delay_s=delay_s, solo=solo)
+    give_back_some(connection, claimed, claimed.submission_ids, reason=reason, delay_s=delay_s)
     _drop_lease(connection, claimed.token)
 
 
@@ -253,12 +256,17 @@ def give_back_some(
     *,
     reason: str,
     delay_s: float = 0.0,
-    solo: bool = False,
 ) -> None:
     """Return part of a claim unused; the lease goes on for the rest."""
     connection.execute(
         text(_GIVE_BACK),
-        {"ids": list(ids), "token": claimed.token, "reason": reason, "delay_s": delay_s, "solo": int(solo)},
+        {
+            "ids": list(ids),
+            "token": claimed.token,
+            "reason": reason,
+            "delay_s": delay_s,
+            "solo": int(claimed.is_solo),
+        },
     )
 
 

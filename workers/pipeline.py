@@ -85,7 +85,7 @@ class Pipeline:
         started = time.monotonic()
         with self._turnstile.shared():
             claimed = self._claim(ids, attempt=1)
-            num_finished = self._settle(claimed, solo=False)
+            num_finished = self._settle(claimed)
         if len(claimed) < len(ids):
             num_finished += self._process_suspects(ids)
         log.debug("message_done", num_ids=len(ids), num_finished=num_finished, s=time.monotonic() - started)
@@ -126,7 +126,7 @@ class Pipeline:
                     claimed = self._claim(ids, attempt=attempt)
                     if not len(claimed):
                         break
-                    num_finished += self._settle(claimed, solo=attempt == 3)
+                    num_finished += self._settle(claimed)
         return num_finished
 
     def _claim(self, ids: Sequence[int], *, attempt: int) -> Claim:
@@ -143,7 +143,7 @@ class Pipeline:
             log.debug("claimed", num_submissions=len(claimed), s=time.monotonic() - started)
         return claimed
 
-    def _settle(self, claimed: Claim, *, solo: bool) -> int:
+    def _settle(self, claimed: Claim) -> int:
         if not len(claimed):
             return 0
         try:
@@ -153,9 +153,9 @@ class Pipeline:
             log.warning("claim_left_to_sweep", num_submissions=len(claimed), error=str(error))
         except TransientError as error:
             log.warning("claim_given_back", num_submissions=len(claimed), error=str(error))
-            self._give_back(claimed, reason=str(error), delay_s=5.0, solo=solo)
+            self._give_back(claimed, reason=str(error), delay_s=5.0)
         except FatalError as error:
-            self._give_back(claimed, reason=str(error), delay_s=0.0, solo=solo)
+            self._give_back(claimed, reason=str(error), delay_s=0.0)
             raise
         except PermanentError as error:
             self._refuse(claimed, type(error).__name__, str(error))
@@ -210,12 +210,12 @@ class Pipeline:
 
         self._at_leisure(step)
 
-    def _give_back(self, claimed: Claim, *, reason: str, delay_s: float, solo: bool) -> None:
+    def _give_back(self, claimed: Claim, *, reason: str, delay_s: float) -> None:
         self.tally.num_given_back += len(claimed)
 
         def step() -> None:
             with self._database.begin() as connection:
-                ledger.give_back(connection, claimed, reason=reason, delay_s=delay_s, solo=solo)
+                ledger.give_back(connection, claimed, reason=reason, delay_s=delay_s)
 
         self._at_leisure(step)
 

@@ -53,7 +53,8 @@ def attempts_at_finish() -> None:
     """Attempts are counted when they end well, so that those that end the process never are."""
     ledger._CLAIM = _replaced(
         ledger._CLAIM,
-        "num_attempts = w.num_attempts + 1,\n        num_solo_attempts = w.num_solo_attempts + :solo",
+        "num_attempts = least(w.num_attempts + 1, 32767),\n"
+        "        num_solo_attempts = least(w.num_solo_attempts + CAST(:solo AS int), 32767)",
         "num_attempts = w.num_attempts + 0 * CAST(:solo AS int)",
     )
     ledger._GIVE_BACK = _replaced(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from db import runs
+from db import ledger, runs
 from db.ledger import LeasePolicy
 from db.registry import Serving
 from db.session import make_engine
@@ -164,6 +164,32 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(
     assert all(row.level == int(row.text.rpartition(" ")[2]) % 3 for row in found)
     # What does not even fit alone waits for a device with room: nobody's fault, so no attempt is counted.
     assert states == (["done"] if num_done else ["ready"])
+    database.dispose()
+
+
+def test_a_suspect_that_nobody_could_try_is_as_far_from_quarantine_as_before(
+    database_url: str, batchers: list[Batcher]
+) -> None:
+    database, policy = make_engine(database_url), LeasePolicy(backoff_s=0.0)
+    with database.begin() as connection:
+        keeper = FixedKeeper(rows.serve(connection, "item-a")["item-a"])
+        ids = rows.accept(connection, 2)
+    for attempt in (1, 2):
+        with database.begin() as connection:
+            failed = ledger.claim(connection, ids, worker="w", policy=policy, attempt=attempt)
+            ledger.fail(connection, failed, reason="error", detail="x", policy=policy)
+    keeper.current = Roster()  # the scorer is refused by now
+    batchers.append(Batcher(SmallDevice(1)))
+    batchers[0].start()
+    pipeline = Pipeline(database, batchers[0], keeper, worker="w", policy=policy)
+    assert pipeline.process(ids[:1]) == 0
+    pipeline._claim(ids[1:], attempt=3)
+    assert pipeline.give_back_held() == 1
+    with database.connect() as connection:
+        found = connection.exec_driver_sql(
+            "SELECT DISTINCT state, num_attempts, num_solo_attempts FROM ingest.work"
+        ).all()
+    assert found == [("ready", 2, 0)]
     database.dispose()
 
 

@@ -193,6 +193,45 @@ def test_a_claim_given_back_does_not_count(database: Engine, ids: list[int]) -> 
     assert attempts == [1]
 
 
+def become_suspects(connection: Connection, ids: list[int]) -> None:
+    """Two failed attempts; the next one is alone."""
+    for attempt in (1, 2):
+        failed = ledger.claim(connection, ids, worker="w", policy=POLICY, attempt=attempt)
+        ledger.fail(connection, failed, reason="error", detail="x", policy=POLICY)
+
+
+def solo_attempts(connection: Connection, submission_id: int) -> int:
+    found = connection.execute(
+        text("SELECT num_solo_attempts FROM ingest.work WHERE submission_id = :id"), {"id": submission_id}
+    )
+    return int(found.scalar_one())
+
+
+@pytest.mark.parametrize("in_part", [False, True])
+def test_a_suspect_given_back_was_not_tried_alone(database: Engine, ids: list[int], in_part: bool) -> None:
+    victim = ids[:1]
+    with database.begin() as connection:
+        become_suspects(connection, victim)
+        claimed = ledger.claim(connection, victim, worker="w", policy=POLICY, attempt=3)
+        assert solo_attempts(connection, victim[0]) == 1
+        if in_part:
+            ledger.give_back_some(connection, claimed, victim, reason="no working scorer")
+        else:
+            ledger.give_back(connection, claimed, reason="worker stopped")
+        assert solo_attempts(connection, victim[0]) == 0
+
+
+def test_counts_of_attempts_stay_within_their_column(database: Engine, ids: list[int]) -> None:
+    with database.begin() as connection:
+        connection.execute(text("UPDATE ingest.work SET num_attempts = 32767, num_solo_attempts = 32767"))
+    with database.begin() as connection:
+        claimed = ledger.claim(connection, ids[:1], worker="w", policy=POLICY, attempt=3)
+        assert claimed.submission_ids == ids[:1]
+        assert solo_attempts(connection, ids[0]) == 32767
+        failed = ledger.fail(connection, claimed, reason="error", detail="x", policy=POLICY)
+        assert failed.num_quarantined == 1
+
+
 def test_a_failed_attempt_waits_before_the_next(database: Engine, ids: list[int]) -> None:
     slow = replace(POLICY, backoff_s=60.0)
     with database.begin() as connection:
