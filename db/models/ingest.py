@@ -168,6 +168,12 @@ class QuarantineRow(SQLModel, table=True):
             unique=True,
             postgresql_where=text("resolved_at IS NULL AND submission_id IS NOT NULL"),
         ),
+        # Erasure follows the foreign key to closed cases too.
+        Index(
+            "ix_quarantine_submission",
+            "submission_id",
+            postgresql_where=text("submission_id IS NOT NULL"),
+        ),
         Index("uq_quarantine_origin", "origin", unique=True, postgresql_where=text("origin IS NOT NULL")),
         {"schema": "ingest"},
     )

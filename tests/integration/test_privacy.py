@@ -123,6 +123,26 @@ def test_nothing_of_the_student_is_left_and_the_others_keep_theirs(database: Eng
     assert after == expected
 
 
+def test_what_hangs_on_an_erased_answer_is_found_by_index(database: Engine) -> None:
+    with database.begin() as connection:
+        keys = connection.execute(
+            text("""
+                SELECT c.conrelid::regclass::text AS child, a.attname AS name
+                FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
+                WHERE c.contype = 'f' AND c.confrelid = 'ingest.submission'::regclass
+            """)
+        ).all()
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        plans = {
+            key.child: "\n".join(
+                connection.execute(text(f"EXPLAIN DELETE FROM {key.child} WHERE {key.name} = 1")).scalars()
+            )
+            for key in keys
+        }
+    assert "ingest.quarantine" in plans
+    assert [child for child, plan in plans.items() if "Seq Scan" in plan] == []
+
+
 def test_the_audit_names_counts_and_scorers_and_no_id(database: Engine) -> None:
     with database.begin() as connection:
         erasure = privacy.forget(connection, STUDENT, source="lms", actor="officer")
