@@ -1,16 +1,19 @@
 """Erasure: a student's answers and all that hangs on them, or answers that have been kept long enough.
 
-What is left is one row of the audit: counts, the pseudonym that no longer leads anywhere, and the scorers
-that learned from the answers. The real id is not repeated there.
+Bytes in quarantine that are theirs go too. What is left is one row of the audit: counts, the pseudonym that
+no longer leads anywhere, and the scorers that learned from the answers. The real id is not repeated there.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
+
+from db import kept_bytes
+from db.kept_bytes import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,10 +43,14 @@ class Erasure:
     scorers: tuple[TrainedScorer, ...]
     #: Scorers of the same items whose training came from a file: nobody can say.
     scorers_of_unknown_lineage: tuple[TrainedScorer, ...]
+    #: Cases of quarantine whose bytes were the student's.
+    num_cases: int = 0
+    #: Cases in which the id stands as a word and nothing says whose they are: left to a person.
+    cases_to_look_at: tuple[int, ...] = ()
 
 
 _STUDENTS = """
-SELECT student_key FROM pii.student
+SELECT student_key, source, source_student_id FROM pii.student
 WHERE (source_student_id = :student OR CAST(student_key AS text) = :student)
   AND (CAST(:source AS text) IS NULL OR source = :source)
 ORDER BY student_key FOR UPDATE
@@ -90,7 +97,9 @@ WHERE p.source = :source AND p.created_at < now() - make_interval(days => :keep_
 
 
 def forget(connection: Connection, student: str, *, source: str | None, actor: str) -> Erasure | None:
-    """Erase a student's answers, scores and pseudonym; the caller's transaction makes it all or nothing.
+    """Erase a student's answers, scores, pseudonym and bytes in quarantine.
+
+    The caller's transaction makes it all or nothing.
 
     Args:
         connection: an open transaction.
@@ -101,9 +110,13 @@ def forget(connection: Connection, student: str, *, source: str | None, actor: s
     Returns:
         What was erased; None if no such student is known.
     """
-    found = connection.execute(text(_STUDENTS), {"student": student, "source": source})
+    found = connection.execute(text(_STUDENTS), {"student": student, "source": source}).all()
     keys = [row.student_key for row in found]
-    if not keys:
+    names = {(row.source, row.source_student_id) for row in found} | {(source, student)}
+    cases, to_look_at = kept_bytes.cases_of_student(
+        connection, Wanted(frozenset(names), _answers(connection, keys))
+    )
+    if not (keys or cases or to_look_at):
         return None
     connection.execute(text(_ERASED))
     connection.execute(
@@ -113,11 +126,13 @@ def forget(connection: Connection, student: str, *, source: str | None, actor: s
         """),
         {"keys": keys},
     )
-    erasure = _told(connection, keys)
+    erasure = replace(_told(connection, keys), num_cases=len(cases), cases_to_look_at=tuple(to_look_at))
     # Submissions, work, scores, requests and lineage go with it by cascade.
     connection.execute(text("DELETE FROM pii.student WHERE student_key = ANY(:keys)"), {"keys": keys})
-    for key in keys:
-        _write_audit(connection, erasure, action="forget", subject=str(key), actor=actor)
+    kept_bytes.erase(connection, cases, resolution=f"erased by {actor}: a student was forgotten")
+    # A student of whom quarantine alone knew never had a pseudonym.
+    for subject in [str(key) for key in keys] or (["quarantine"] if cases else []):
+        _write_audit(connection, erasure, action="forget", subject=subject, actor=actor)
     return erasure
 
 
@@ -154,6 +169,33 @@ def num_expired(connection: Connection, *, source: str, keep_days: int) -> int:
     return int(found.scalar_one())
 
 
+def expire_cases(connection: Connection, *, source: str, keep_days: int, actor: str) -> int:
+    """Erase bytes in quarantine that a source sent more than `keep_days` days ago; returns of how many cases.
+
+    Bytes that name no source are nobody's by policy: they stay until somebody purges them.
+    """
+    cases = kept_bytes.cases_of_source(connection, source, keep_days=keep_days)
+    kept_bytes.erase(connection, cases, resolution=f"erased by {actor}: kept for {keep_days} days")
+    if cases:
+        detail = {"num_cases": len(cases)}
+        subject = f"source {source}"
+        connection.execute(_AUDIT, {"actor": actor, "action": "expire", "subject": subject, "detail": detail})
+    return len(cases)
+
+
+def num_expired_cases(connection: Connection, *, source: str, keep_days: int) -> int:
+    """How many cases of quarantine hold bytes that a source sent more than `keep_days` days ago."""
+    return len(kept_bytes.cases_of_source(connection, source, keep_days=keep_days))
+
+
+def _answers(connection: Connection, keys: Sequence[UUID]) -> frozenset[tuple[str, str, int]]:
+    found = connection.execute(
+        text("SELECT source, response_id, attempt FROM ingest.submission WHERE student_key = ANY(:keys)"),
+        {"keys": keys},
+    )
+    return frozenset((row.source, row.response_id, row.attempt) for row in found)
+
+
 def _told(connection: Connection, keys: Sequence[UUID]) -> Erasure:
     counts = connection.execute(text(_COUNTS)).one()._asdict()
     scorers = connection.execute(text(_SCORERS)).all()
@@ -171,6 +213,7 @@ def _write_audit(connection: Connection, erasure: Erasure, *, action: str, subje
         "num_submissions": erasure.num_submissions,
         "num_machine_scores": erasure.num_machine_scores,
         "num_human_scores": erasure.num_human_scores,
+        "num_cases": erasure.num_cases,
         "scorer_ids": [scorer.scorer_id for scorer in erasure.scorers],
         "scorer_ids_of_unknown_lineage": [one.scorer_id for one in erasure.scorers_of_unknown_lineage],
     }

@@ -79,15 +79,16 @@ BI = Role(
 )
 PRIVACY = Role(
     "scorefold_privacy",
-    "erases students and old answers, scores along with them; sees who is who, and no answer",
+    "erases students and old answers, with their scores; sees who is who, and no answer but refused bytes",
     (
         # The right to change one column is what FOR UPDATE asks for.
         ("SELECT, DELETE, UPDATE (source)", "pii.student"),
-        (
-            "SELECT (submission_id, source, item_id, student_key, submitted_at, received_at)",
-            "ingest.submission",
-        ),
+        ("SELECT (submission_id, source, response_id, attempt, item_id, student_key)", "ingest.submission"),
+        ("SELECT (submitted_at, received_at)", "ingest.submission"),
         ("DELETE", "ingest.submission"),
+        # Whose refused bytes are stands in the bytes alone; no right but to read them finds a student there.
+        ("SELECT (quarantine_id, payload, quarantined_at, resolved_at, resolution)", "ingest.quarantine"),
+        ("UPDATE (payload, detail, resolved_at, resolution)", "ingest.quarantine"),
         ("SELECT", "score.*"),
         ("INSERT", "score.audit"),
         ("SELECT", "model.*"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from db import privacy
@@ -17,41 +18,61 @@ if TYPE_CHECKING:
 log = get_logger("privacy")
 
 
-def retain(database: Database, sources: Path, *, actor: str, dry_run: bool = False) -> dict[str, int]:
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """What of one source was erased, or would be."""
+
+    num_answers: int
+    #: Cases of quarantine with bytes of the source.
+    num_cases: int
+
+
+def retain(database: Database, sources: Path, *, actor: str, dry_run: bool = False) -> dict[str, Retained]:
     """Erase what is older than its source's `keep_days`, a handful of rows a transaction.
 
     Returns:
-        How many answers of each source with a policy were erased, or would be.
+        How much of each source with a policy was erased, or would be.
 
     Raises:
         InvalidInputError: the file of sources cannot be read.
         DatabaseUnavailableError: Postgres does not answer; what was erased so far stays erased.
     """
-    num_erased: dict[str, int] = {}
+    erased: dict[str, Retained] = {}
     for name in source_names(sources):
         keep_days = load_source(sources, name).keep_days
         if keep_days is not None:
-            num_erased[name] = (
-                _num_expired(database, name, keep_days)
+            erased[name] = (
+                _count(database, name, keep_days)
                 if dry_run
                 else _expire(database, name, keep_days, actor=actor)
             )
             log.info(
-                "retained", source=name, keep_days=keep_days, num_erased=num_erased[name], dry_run=dry_run
+                "retained",
+                source=name,
+                keep_days=keep_days,
+                num_erased=erased[name].num_answers,
+                num_cases=erased[name].num_cases,
+                dry_run=dry_run,
             )
-    return num_erased
+    return erased
 
 
-def _expire(database: Database, source: str, keep_days: int, *, actor: str) -> int:
-    num_erased = 0
+def _expire(database: Database, source: str, keep_days: int, *, actor: str) -> Retained:
+    num_answers = 0
     while True:
         with database_errors(), database.begin() as connection:
             erasure = privacy.expire(connection, source=source, keep_days=keep_days, actor=actor)
-        num_erased += erasure.num_submissions
+        num_answers += erasure.num_submissions
         if not erasure.num_submissions:
-            return num_erased
+            break
+    with database_errors(), database.begin() as connection:
+        num_cases = privacy.expire_cases(connection, source=source, keep_days=keep_days, actor=actor)
+    return Retained(num_answers, num_cases)
 
 
-def _num_expired(database: Database, source: str, keep_days: int) -> int:
+def _count(database: Database, source: str, keep_days: int) -> Retained:
     with database_errors(), database.connect() as connection:
-        return privacy.num_expired(connection, source=source, keep_days=keep_days)
+        return Retained(
+            privacy.num_expired(connection, source=source, keep_days=keep_days),
+            privacy.num_expired_cases(connection, source=source, keep_days=keep_days),
+        )

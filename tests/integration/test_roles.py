@@ -107,7 +107,11 @@ FORBIDDEN = [
     (roles.PRIVACY, "SELECT * FROM ingest.submission"),
     (roles.PRIVACY, "SELECT * FROM grader.scores"),
     (roles.PRIVACY, "SELECT * FROM grader.read_queue"),
-    (roles.PRIVACY, "SELECT payload FROM ingest.quarantine"),
+    # Payloads it reads: whose refused bytes are stands nowhere else. The rest of a case it does not.
+    (roles.PRIVACY, "SELECT * FROM ingest.quarantine"),
+    (roles.PRIVACY, "DELETE FROM ingest.quarantine"),
+    (roles.PRIVACY, "INSERT INTO ingest.quarantine (door, reason, payload) VALUES ('task', 'x', 'x')"),
+    (roles.PRIVACY, "UPDATE ingest.quarantine SET submission_id = NULL"),
     (roles.PRIVACY, "DELETE FROM score.audit"),
     (roles.PRIVACY, "UPDATE score.audit SET actor = 'nobody'"),
     (roles.PRIVACY, "INSERT INTO pii.student (source, source_student_id) VALUES ('lms', 'x')"),
@@ -203,14 +207,30 @@ def test_readers_read_their_views(database: Engine) -> None:
             connection.execute(text(f"SELECT * FROM grader.{view}"))
 
 
-def test_privacy_forgets_a_student_and_reads_no_answer(database: Engine) -> None:
+def test_privacy_forgets_a_student_and_the_bytes_in_quarantine(database: Engine) -> None:
     with database.begin() as connection:
         row = replace(rows.incoming(9, "r9"), student_id="s9")
         intake.accept_events(connection, [("lms", row)])
+        refused = Refusal("stream", "conflict", "", b'{"source": "lms", "student_id": "s9"}')
+        quarantine.keep(connection, [refused])
         become(connection, roles.PRIVACY)
-        assert privacy.forget(connection, "s9", source="lms", actor="test") is not None
+        erasure = privacy.forget(connection, "s9", source="lms", actor="test")
+    assert erasure is not None
+    assert erasure.num_cases == 1
     with database.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM pii.student")).scalar_one() == 0
+
+
+def test_privacy_ages_answers_and_refused_bytes(database: Engine) -> None:
+    with database.begin() as connection:
+        quarantine.keep(connection, [Refusal("stream", "conflict", "", b'{"source": "lms", "text": "x"}')])
+        for table, column in (("submission", "received_at"), ("quarantine", "quarantined_at")):
+            connection.execute(text(f"UPDATE ingest.{table} SET {column} = now() - interval '9 days'"))
+    with database.begin() as connection:
+        become(connection, roles.PRIVACY)
+        erased = privacy.expire(connection, source="lms", keep_days=8, actor="test").num_submissions
+        num_cases = privacy.expire_cases(connection, source="lms", keep_days=8, actor="test")
+    assert (erased, num_cases) == (2, 1)
 
 
 def test_aggregates_hold_neither_text_nor_pseudonym(database: Engine) -> None:

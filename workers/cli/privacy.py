@@ -27,7 +27,7 @@ def forget(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Erase a student: answers, scores, pseudonym.
+    """Erase a student: answers, scores, pseudonym, and bytes in quarantine.
 
     One row of the audit stays, without the id, and names the scorers that learned from the answers: train
     those again. Delete the files too: submitted again, they would bring the answers back.
@@ -59,7 +59,7 @@ def retain(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Erase answers that have been kept as long as their source's keep_days says.
+    """Erase answers, and bytes in quarantine, kept as long as their source's keep_days says.
 
     Sources without keep_days are left alone. Run it from a timer; each run says in the audit what it erased.
     """
@@ -69,19 +69,30 @@ def retain(
     from workers.settings import load_settings
 
     database = make_engine(database_url(load_settings()), statement_timeout_s=None)
-    num_erased = retain_by_policy(database, sources, actor=actor, dry_run=dry_run)
+    erased = retain_by_policy(database, sources, actor=actor, dry_run=dry_run)
     if as_json:
-        print_json({"dry_run": dry_run, "num_erased": num_erased})
+        num_erased = {name: one.num_answers for name, one in erased.items()}
+        num_cases = {name: one.num_cases for name, one in erased.items()}
+        print_json({"dry_run": dry_run, "num_erased": num_erased, "num_cases": num_cases})
         return
     word = "would be erased" if dry_run else "erased"
-    print_table(("source", f"answers {word}"), list(num_erased.items()))
+    table = [(name, one.num_answers, one.num_cases) for name, one in erased.items()]
+    print_table(("source", f"answers {word}", f"cases of quarantine {word}"), table)
 
 
 def _show(erasure: Erasure, *, dry_run: bool) -> None:
     say(
-        f"{erasure.num_submissions} answers, {erasure.num_machine_scores} machine scores and"
-        f" {erasure.num_human_scores} human scores {'would be' if dry_run else 'are'} erased"
+        f"{erasure.num_submissions} answers, {erasure.num_machine_scores} machine scores,"
+        f" {erasure.num_human_scores} human scores and the bytes of {erasure.num_cases} cases of quarantine"
+        f" {'would be' if dry_run else 'are'} erased"
     )
+    if erasure.cases_to_look_at:
+        numbers = " ".join(map(str, erasure.cases_to_look_at))
+        remark(
+            "the id stands in bytes that do not say whose they are: look with `scorefold quarantine show`,"
+            f" erase with `scorefold quarantine purge` {numbers}",
+            style="yellow",
+        )
     for told, scorers in (
         ("learned from them, by their lineage: train them again", erasure.scorers),
         ("may have learned from them: trained from a file", erasure.scorers_of_unknown_lineage),
