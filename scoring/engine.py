@@ -58,5 +58,6 @@ class Engine(Protocol):
 
         Raises:
             KeyError: a request names a scorer that is not loaded.
+            NotANumberError: an answer's logits are not finite; without it the others can be scored.
             DeviceOutOfMemoryError: a single batch does not fit on the device.
         """

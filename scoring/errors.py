@@ -52,6 +52,10 @@ class GoldenMismatchError(PermanentError):
     """A scorer does not reproduce the golden rows that were stored with it."""
 
 
+class NotANumberError(PermanentError):
+    """A model's output for an answer is not a number."""
+
+
 class DatabaseUnavailableError(TransientError):
     """Postgres does not answer."""
 

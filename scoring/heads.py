@@ -131,5 +131,6 @@ def decide(logits: NDArray[np.floating], decision: Decision) -> Decided:
     else:
         level = probabilities.argmax(axis=1)
     confidence = np.take_along_axis(probabilities, level[:, None], axis=1)[:, 0].astype(np.float32)
-    needs_review = confidence < np.float32(decision.review_below)
+    # Turned around, so that NaN goes to a reader too.
+    needs_review = ~(confidence >= np.float32(decision.review_below))
     return Decided(level.astype(np.int16), probabilities, confidence, needs_review)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scoring.errors import NotANumberError
 from scoring.heads import decide
 from scoring.types import Scores
 
@@ -26,7 +27,12 @@ def tally(scorers: Sequence[LoadedScorer], logits: NDArray[np.float32]) -> Score
     Args:
         scorers: the scorer of each answer [num_answers]
         logits: columns beyond a scorer's own width are ignored [num_answers, max_width]
+
+    Raises:
+        NotANumberError: an answer's logits are not all finite, so that no level follows from them.
     """
+    if not np.isfinite(logits).all():
+        _refuse_broken(scorers, logits)
     answers_of: dict[LoadedScorer, list[int]] = {}
     for index, scorer in enumerate(scorers):
         answers_of.setdefault(scorer, []).append(index)
@@ -36,6 +42,15 @@ def tally(scorers: Sequence[LoadedScorer], logits: NDArray[np.float32]) -> Score
     for scorer, answers in answers_of.items():
         _fill(scores, scorer, logits[answers], first[answers])
     return scores
+
+
+def _refuse_broken(scorers: Sequence[LoadedScorer], logits: NDArray[np.float32]) -> None:
+    for scorer, row in zip(scorers, logits, strict=True):
+        item = scorer.artifact.item
+        if not np.isfinite(row[: item.num_logits]).all():
+            raise NotANumberError(
+                f"scorer {scorer.key[:12]} of item {item.item_id}: a logit is not a finite number"
+            )
 
 
 def _empty(num_traits: NDArray[np.intp]) -> Scores:

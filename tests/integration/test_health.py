@@ -18,7 +18,7 @@ from db import ledger, runs
 from db.ledger import LeasePolicy
 from db.registry import Serving
 from db.session import make_engine
-from scoring.errors import DeviceOutOfMemoryError
+from scoring.errors import DeviceOutOfMemoryError, NotANumberError
 from scoring.types import ItemId, ItemSpec, Scores, Trait
 from tests import rows
 from tests.deployment import Deployment
@@ -121,6 +121,15 @@ class SmallDevice:
         )
 
 
+class OverflowingDevice(SmallDevice):
+    """An engine whose encoder overflows at one answer."""
+
+    def score(self, requests: Requests) -> Scores:
+        if "answer 3" in requests.texts:
+            raise NotANumberError
+        return super().score(requests)
+
+
 class FixedKeeper:
     """A roster that stands still."""
 
@@ -164,6 +173,27 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(
     assert all(row.level == int(row.text.rpartition(" ")[2]) % 3 for row in found)
     # What does not even fit alone waits for a device with room: nobody's fault, so no attempt is counted.
     assert states == (["done"] if num_done else ["ready"])
+    database.dispose()
+
+
+def test_an_answer_without_finite_logits_is_quarantined_and_the_others_are_scored(
+    database_url: str, batchers: list[Batcher]
+) -> None:
+    database = make_engine(database_url)
+    with database.begin() as connection:
+        keeper = FixedKeeper(rows.serve(connection, "item-a")["item-a"])
+        ids = rows.accept(connection, 10)
+    batchers.append(Batcher(OverflowingDevice(10)))
+    batchers[0].start()
+    policy = LeasePolicy(backoff_s=0.0)
+    assert Pipeline(database, batchers[0], keeper, worker="w", policy=policy).process(ids) == 0
+    # They are suspects by now, and go one by one.
+    assert Pipeline(database, batchers[0], keeper, worker="w", policy=policy).process(ids) == 9
+    with database.connect() as connection:
+        (case,) = connection.exec_driver_sql(
+            "SELECT q.reason, s.text FROM ingest.quarantine q JOIN ingest.submission s USING (submission_id)"
+        ).all()
+    assert case == ("NotANumberError", "answer 3")
     database.dispose()
 
 

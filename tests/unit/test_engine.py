@@ -12,11 +12,12 @@ from scoring.backbone import Backbone
 from scoring.bank import AdapterBank, Site
 from scoring.config import EngineConfig
 from scoring.engines.rows import Reading, Rows, collapse, cut
+from scoring.engines.tally import tally
 from scoring.engines.torch import TorchEngine, encoders, pick_device
 from scoring.engines.torch.bert import BertEncoder
 from scoring.engines.torch.layouts import PackedLayout
 from scoring.engines.torch.linear import DenseLinear
-from scoring.errors import DeviceOutOfMemoryError, EngineUnavailableError
+from scoring.errors import DeviceOutOfMemoryError, EngineUnavailableError, NotANumberError
 from scoring.types import Decision, Requests
 from tests.unit.tiny_encoders import (
     BERT_LINEARS,
@@ -311,6 +312,38 @@ def test_decisions_reach_the_scores(world):
     np.testing.assert_allclose(scores.confidence, probabilities[np.arange(12), level], atol=1e-5)
     assert scores.needs_review.tolist() == (scores.confidence < 0.5).tolist()
     assert 0 < scores.needs_review.sum() < 12
+
+
+class OverflowingEncoder:
+    """The engine's own encoder, but rows of one length come out as no numbers."""
+
+    def __init__(self, encoder, length):
+        self.encoder = encoder
+        self.length = length
+
+    def features(self, rows):
+        features = self.encoder.features(rows)
+        features[torch.from_numpy(rows.lengths == self.length)] = float("inf")
+        return features
+
+
+def test_an_answer_without_finite_logits_gets_no_level_and_the_others_do(world):
+    engine = world.engine()
+    key, texts = world.keys["narrow"], ["the ice", "the ice melts", "no"]
+    lengths = [len(ids) for ids in engine.prepare(Requests([key] * 3, texts)).token_ids]
+    expected = engine.score(Requests([key] * 2, [texts[0], texts[2]]))
+    engine._encoder = OverflowingEncoder(engine._encoder, lengths[1])
+    with pytest.raises(NotANumberError, match=f"scorer {key[:12]} of item narrow: ") as told:
+        engine.score(Requests([key] * 3, texts))
+    assert "melts" not in str(told.value)
+    others = engine.score(Requests([key] * 2, [texts[0], texts[2]]))
+    assert others.probabilities == expected.probabilities
+
+
+def test_what_stands_beyond_a_scorers_width_is_nobodys(world, engine):
+    narrow = engine._roster[world.keys["narrow"]]
+    logits = np.array([[1, 2, np.nan], [3, 0, np.inf]], dtype=np.float32)
+    assert tally([narrow] * 2, logits).level.tolist() == [1, 0]
 
 
 def test_an_unknown_scorer_is_a_key_error(engine):

@@ -56,6 +56,13 @@ def test_more_answers_than_one_gather_holds():
     np.testing.assert_allclose(logits, (features @ weight.T + bias).numpy()[row_of], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("cut_points", [(), (0.5, 1.5)])
+def test_what_is_not_a_number_goes_to_a_reader(cut_points):
+    logits = np.array([[np.nan, 1, 2], [0, 9, 0]], dtype=np.float32)
+    decided = decide(logits, Decision(cut_points=cut_points))
+    assert decided.needs_review.tolist() == [True, False]
+
+
 def test_refuses_a_head_for_other_features():
     with pytest.raises(IncompatibleArtifactError, match="width 9"):
         HeadBank(8, device=CPU).add(torch.zeros(3, 9), torch.zeros(3))
