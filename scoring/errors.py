@@ -36,6 +36,10 @@ class InvalidInputError(PermanentError):
     """A file, row or event does not have the documented form."""
 
 
+class LocalFaultError(InvalidInputError):
+    """This machine is in the way: a file that may be good cannot be read, or its rejects not written."""
+
+
 class UnknownItemError(PermanentError):
     """No item with this id has been loaded."""
 

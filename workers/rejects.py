@@ -18,7 +18,7 @@ def write_rejects(path: Path, rejects: Iterable[RejectedRow]) -> int:
     """Write a CSV file of rejects, whole or not at all; how many there are.
 
     Raises:
-        InvalidInputError: the file cannot be written.
+        LocalFaultError: the file cannot be written.
     """
     rows = ((row.line, row.reason, row.detail) for row in rejects)
     with replaced(path) as stream:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from scoring.errors import InvalidInputError
+from scoring.errors import LocalFaultError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,13 +19,13 @@ def replaced(path: Path) -> Iterator[TextIO]:
     """A new file that takes the place of `path` at the end of the block, if the block ends well.
 
     Raises:
-        InvalidInputError: the file cannot be written.
+        LocalFaultError: the file cannot be written.
     """
     try:
         with written_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
             yield stream
     except OSError as error:
-        raise InvalidInputError(f"{path}: cannot be written: {error.strerror}") from error
+        raise LocalFaultError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from db import intake
-from scoring.errors import InvalidInputError
+from scoring.errors import InvalidInputError, LocalFaultError, StoreUnavailableError
 from workers.importers import files
 from workers.intake import Reading, submit_file
 from workers.telemetry import get_logger
@@ -50,27 +50,37 @@ class Watch:
     def look(self) -> list[IntakeReport]:
         """Submit what has come in since the last look, oldest first.
 
-        A file that cannot be taken is logged and not tried again until it changes.
+        A file that cannot be taken is logged and not tried again until it changes. One that cannot be
+        fetched, or that this machine is in the way of, is left for the next look and keeps no other waiting.
 
         Raises:
             InvalidInputError: the folder cannot be read.
-            DatabaseUnavailableError: Postgres does not answer; the next look tries again.
-            StoreUnavailableError: the object store does not answer; likewise.
+            LocalFaultError: this machine was in the way of all that is new; the next look tries again.
+            DatabaseUnavailableError: Postgres does not answer; likewise.
+            StoreUnavailableError: the object store does not answer, or gave nothing of what is new; likewise.
         """
-        reports = []
+        reports, num_handled = [], 0
+        fault: LocalFaultError | StoreUnavailableError | None = None
         for arrival in self._inbox.arrivals():
             if self._handled.get(arrival.name) == arrival.signature:
                 continue
             try:
                 with self._inbox.opened(arrival) as path:
                     report = self._submit(path)
+            except (LocalFaultError, StoreUnavailableError) as error:
+                log.warning("file_left", file=arrival.name, reason=str(error))
+                fault = fault or error
+                continue
             except InvalidInputError as error:
                 log.warning("file_refused", file=arrival.name, reason=str(error))
                 report = None
             # Only now: an error that may heal leaves the file for the next look.
             self._handled[arrival.name] = arrival.signature
+            num_handled += 1
             if report is not None:
                 reports.append(report)
+        if fault is not None and not num_handled:
+            raise fault
         return reports
 
     def _submit(self, path: Path) -> IntakeReport | None:

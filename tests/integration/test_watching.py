@@ -16,8 +16,9 @@ import pytest
 from sqlalchemy import text
 
 from db.session import make_engine
-from scoring.errors import DatabaseUnavailableError, InvalidInputError, StoreUnavailableError
+from scoring.errors import DatabaseUnavailableError, InvalidInputError, LocalFaultError, StoreUnavailableError
 from tests import rows
+from workers.cli.watch import _until_told_to_stop
 from workers.inbox import open_inbox
 from workers.settings import IntakeSettings
 from workers.watching import Watch, WatchPolicy
@@ -131,6 +132,38 @@ def test_refused_rows_are_written_beside(database: Engine, folder: Path, tmp_pat
     assert [path.name for path in (tmp_path / "rejects").iterdir()] == ["a.csv.rejects.csv"]
 
 
+def test_a_file_whose_rejects_cannot_be_written_is_taken_once_they_can(
+    database: Engine, folder: Path, tmp_path: Path
+) -> None:
+    put(folder, "a.csv", HEADER + "r1,ice,a\nr2,unheard-of,b\n")
+    looking = watch(database, folder, rejects=tmp_path / "rejects")
+    with pytest.raises(LocalFaultError, match=r"a\.csv\.rejects\.csv: cannot be written"):
+        looking.look()
+    assert num_submissions(database) == 0
+    (tmp_path / "rejects").mkdir()
+    assert [report.num_new for report in looking.look()] == [1]
+
+
+def test_a_fault_of_this_machine_does_not_end_the_watch() -> None:
+    class Looking:
+        num_looks = 0
+
+        def look(self) -> None:
+            self.num_looks += 1
+            if self.num_looks == 1:
+                raise LocalFaultError
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    looking, numbers = Looking(), (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        _until_told_to_stop(looking, 0.01)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    assert looking.num_looks == 2
+
+
 def test_no_folder_is_said(database: Engine, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="absent: no such folder"):
         watch(database, tmp_path / "absent").look()
@@ -209,6 +242,28 @@ def test_a_store_that_fails_leaves_the_object_for_the_next_look(
             broken.setattr(type(store), method, fails)
             with pytest.raises(StoreUnavailableError, match="ConnectionResetError"):
                 looking.look()
+    assert [report.num_new for report in looking.look()] == [1]
+
+
+def test_an_object_that_may_not_be_fetched_keeps_no_other_waiting(
+    database: Engine, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(("a.csv", "b.csv", "c.csv"), start=1):
+        put_object(bucket, name, HEADER + f"r{number},ice,a\n")
+    looking = watch(database, bucket)
+    store, _ = fsspec.core.url_to_fs(bucket)
+    fetch = type(store).get_file
+
+    def refuses_b(self: object, where: str, *rest: object, **options: object) -> None:
+        if where.endswith("b.csv"):
+            raise PermissionError
+        fetch(self, where, *rest, **options)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(store), "get_file", refuses_b)
+        assert [report.num_new for report in looking.look()] == [1, 1]
+        with pytest.raises(StoreUnavailableError, match=r"b\.csv: cannot be fetched: PermissionError"):
+            looking.look()
     assert [report.num_new for report in looking.look()] == [1]
 
 

@@ -67,7 +67,7 @@ def watch(
 
 
 def _until_told_to_stop(looking: Watch, interval_s: float) -> None:
-    from scoring.errors import TransientError
+    from scoring.errors import LocalFaultError, TransientError
     from workers.telemetry import get_logger
 
     stop = threading.Event()
@@ -77,6 +77,6 @@ def _until_told_to_stop(looking: Watch, interval_s: float) -> None:
     while not stop.is_set():
         try:
             looking.look()
-        except TransientError as error:
+        except (TransientError, LocalFaultError) as error:
             log.warning("look_skipped", reason=str(error))
         stop.wait(interval_s)

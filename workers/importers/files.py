@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from db.intake import RejectedRow
-from scoring.errors import InvalidInputError
+from scoring.errors import InvalidInputError, LocalFaultError
 from workers.importers import delimited, encodings, formats, jsonlines, parquet, tables
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def inspect(path: Path, *, encoding: str | None = None) -> SourceFile:
         encoding: what somebody who knows has named; without it UTF-8, or UTF-16 where the bytes show it.
 
     Raises:
-        InvalidInputError: there is none, it is no plain file, it is empty, or it may not be read.
+        InvalidInputError: there is none, it is no plain file, or it is empty.
+        LocalFaultError: it may not be read.
     """
     digest, num_bytes, head, first = hashlib.sha256(), 0, b"", b""
     with _opened(path) as stream:
@@ -232,7 +233,7 @@ def _opened(path: Path) -> io.BufferedReader:
     except FileNotFoundError as error:
         raise InvalidInputError(f"{path}: no such file") from error
     except OSError as error:
-        raise InvalidInputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise LocalFaultError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _format(path: Path, head: bytes) -> str:
