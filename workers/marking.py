@@ -1,7 +1,8 @@
 """From a claim to the rows of its scores: condition codes by rule, all else by the engine.
 
-What stands in a scorer's way stays with that scorer: where its artifact cannot be read any more (its bytes
-changed after it had to leave a small bank, say), its answers wait and all others are scored.
+What stands in a scorer's way stays with that scorer: where its artifact cannot be read any more (it had to
+leave a small bank, and its bytes changed or the store went away since), its answers wait and all others are
+scored.
 """
 
 from __future__ import annotations
@@ -9,7 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from scoring.errors import CorruptArtifactError, DeviceOutOfMemoryError, IncompatibleArtifactError
+from scoring.errors import (
+    CorruptArtifactError,
+    DeviceOutOfMemoryError,
+    IncompatibleArtifactError,
+    StoreUnavailableError,
+)
 from scoring.text import condition_code
 from scoring.types import Requests, ScorerKey
 from workers.telemetry import get_logger
@@ -25,6 +31,9 @@ if TYPE_CHECKING:
     from workers.roster import Roster
 
 log = get_logger("marking")
+
+#: What keeps a scorer from being read, and says nothing about the others.
+_UNREADABLE = (CorruptArtifactError, IncompatibleArtifactError, StoreUnavailableError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +106,14 @@ def _scored(
     """Scores by part, each with its places in the requests; and the scorers that cannot be read."""
     try:
         return _in_parts(requests, range(len(requests)), batcher), set()
-    except (CorruptArtifactError, IncompatibleArtifactError):
+    except _UNREADABLE:
         parts: list[tuple[Sequence[int], Scores]] = []
         broken: set[ScorerKey] = set()
         for scorer in dict.fromkeys(requests.scorers):
             places = [place for place, one in enumerate(requests.scorers) if one == scorer]
             try:
                 parts += _in_parts(requests, places, batcher)
-            except (CorruptArtifactError, IncompatibleArtifactError) as error:
+            except _UNREADABLE as error:
                 log.error(  # noqa: TRY400 (the reason says it all; a trace adds nothing)
                     "scorer_unreadable", scorer=scorer[:12], num_answers=len(places), reason=str(error)
                 )
