@@ -30,7 +30,7 @@ class Champion:
     metrics: dict[str, Any]
     #: Answers that people gave a level in every trait.
     num_readable: int
-    #: Those of them that no earlier run of this item used.
+    #: Those of them that no earlier run of this item used; see `champions`.
     num_new: int
 
 
@@ -68,7 +68,9 @@ def champions(connection: Connection) -> list[Champion]:
     """Every served item with the reads that have come in since it was last trained.
 
     New is an answer that no run of the item used that came to its end. Where the champion's own training
-    left no lineage (it learned from a file) only reads after it was registered count.
+    left no lineage (it learned from a file) only reads after it was registered count. A merge uses up reads
+    only while its scorer is the champion, and only those that were there: it learns from answers that nobody
+    read as well.
     """
     rows = connection.execute(
         text(f"""
@@ -83,7 +85,10 @@ def champions(connection: Connection) -> list[Champion]:
             ), used AS (
                 SELECT DISTINCT r.item_id, t.submission_id
                 FROM model.training_run_submission t JOIN model.training_run r USING (training_run_id)
-                WHERE r.state = 'done'
+                JOIN readable d USING (submission_id)
+                WHERE r.state = 'done' AND (r.trigger <> 'merge' OR (
+                    r.training_run_id IN (SELECT training_run_id FROM champion)
+                    AND d.read_at <= r.started_at))
             )
             SELECT c.item_id, c.scorer_id, c.scorer_key, c.training_run_id, c.metrics,
                    count(r.submission_id) AS num_readable,

@@ -1,4 +1,4 @@
-"""What has been trained already: the scorer that a finished run left, by what the run was given."""
+"""What has been trained already: a finished run's scorer, by what the run was given, and a run's lineage."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import Connection
 
 
@@ -52,3 +54,22 @@ def end_stale(connection: Connection, item_id: str, *, config: dict[str, Any], d
           AND config = :config AND data @> :data
     """).bindparams(bindparam("config", type_=JSONB), bindparam("data", type_=JSONB))
     connection.execute(statement, {"item_id": item_id, "config": config, "data": data})
+
+
+def add_lineage(connection: Connection, training_run_id: int, folds: Mapping[int, str]) -> bool:
+    """Write down what a run learned from and was measured on: each submission with its fold.
+
+    Returns:
+        False where one of them has been erased meanwhile; the others are written.
+    """
+    added = connection.execute(
+        text("""
+            INSERT INTO model.training_run_submission (training_run_id, submission_id, fold)
+            SELECT :run, s.submission_id, given.fold
+            FROM unnest(CAST(:ids AS bigint[]), CAST(:folds AS text[])) AS given(submission_id, fold)
+            JOIN ingest.submission s USING (submission_id)
+            ORDER BY s.submission_id FOR KEY SHARE OF s
+        """),
+        {"run": training_run_id, "ids": list(folds), "folds": list(folds.values())},
+    )
+    return added.rowcount == len(folds)

@@ -42,6 +42,7 @@ def stored_record(
     *,
     num_bytes: int,
     metrics: dict[str, Any],
+    training_run_id: int | None = None,
 ) -> ScorerRecord:
     """A scorer whose artifacts lie in the store.
 
@@ -52,6 +53,7 @@ def stored_record(
         extractor: the adapter itself
         num_bytes: what it takes in the store
         metrics: its figures, as a training tells them
+        training_run_id: the run that it came of, where one is known
     """
     return ScorerRecord(
         item_id=item_id,
@@ -65,4 +67,5 @@ def stored_record(
         target_modules=extractor.lora.target_modules,
         num_bytes=num_bytes,
         metrics=metrics,
+        training_run_id=training_run_id,
     )

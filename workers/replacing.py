@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import uuid
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from scoring.errors import LocalFaultError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @contextmanager
@@ -40,10 +39,9 @@ def written_aside(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path
         return
-    # A name may be as long as names can be.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
-    os.close(handle)
-    aside = Path(name)
+    # A name may be as long as names can be. By touch, so that others may read what they could before.
+    aside = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}")
+    aside.touch(exist_ok=False)
     try:
         yield aside
         aside.replace(path)

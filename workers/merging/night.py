@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from scoring.evaluation.policy import Policy
     from scoring.merging.fusing import FusionConfig
     from workers.merging.neighbours import Neighbourhood
+    from workers.merging.trial import Trial
     from workers.settings import Settings
 
 log = get_logger("merging")
@@ -225,16 +226,22 @@ class MergeNight:
             check()
             try:
                 trial = laboratory.attempt(one, items, check)
+                proposed = self._concluded(claimed, trial, near, items)
             except PermanentError as error:
                 planned.left_out[" + ".join(one.items)] = str(error)
                 log.warning("merge_not_tried", items=list(one.items), reason=str(error))
                 continue
-            with database_errors(), self._database.connect() as connection:
-                chosen = clouds.clouds_of_run(connection, claimed.gw_run_id, item_ids=one.items)
-            others = dissimilarities(self._database, chosen, items, self._readers)
-            with database_errors(), self._database.begin() as connection:
-                yield conclude(connection, claimed, trial, near, others=others, policy=self._policy.merging)
+            yield proposed
         progress("merging", len(planned.plans), len(planned.plans))
+
+    def _concluded(
+        self, claimed: GwRunClaim, trial: Trial, near: Neighbourhood, items: Mapping[str, StandingItem]
+    ) -> Proposed:
+        with database_errors(), self._database.connect() as connection:
+            chosen = clouds.clouds_of_run(connection, claimed.gw_run_id, item_ids=trial.plan.items)
+        others = dissimilarities(self._database, chosen, items, self._readers)
+        with database_errors(), self._database.begin() as connection:
+            return conclude(connection, claimed, trial, near, others=others, policy=self._policy.merging)
 
     def _note_settings(self, claimed: GwRunClaim) -> None:
         told = {

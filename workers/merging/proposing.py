@@ -9,9 +9,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from db import leases, merge_steps, merges, registry
+from db import leases, merge_steps, merges, registry, trainings
 from db.merge_steps import MergeError
 from db.merges import MemberRecord, ProposalRecord, Word
+from scoring.errors import PermanentError
 from scoring.evaluation.gates import Verdict
 from workers.evaluating import plain
 from workers.merging.planning import margin
@@ -71,6 +72,7 @@ def conclude(
 
     Raises:
         LeaseLostError: the run belongs to another process by now.
+        PermanentError: answers of the trial were erased meanwhile: nothing of it may stay.
     """
     leases.hold(connection, claimed.lease)
     scorers = {
@@ -138,6 +140,7 @@ def _register(connection: Connection, trial: Trial, place: int) -> int:
     stored = trial.stored
     if stored is None:
         return member.standing.served.own
+    run = _record_training(connection, trial, member)
     record = stored_record(
         member.standing.item_id,
         stored.scorer_keys[place],
@@ -145,10 +148,27 @@ def _register(connection: Connection, trial: Trial, place: int) -> int:
         stored.extractor,
         num_bytes=stored.num_bytes,
         metrics=_metrics(trial.evidence.items[place]),
+        training_run_id=run,
     )
     number = registry.register_scorer(connection, record)
     merges.set_parents(connection, stored.extractor_key, stored.extractor.parents)
     return number
+
+
+def _record_training(connection: Connection, trial: Trial, member: TrialMember) -> int:
+    """A merge is a training of each of its items, and leaves the same lineage; it ends with the scorer."""
+    taught = member.member
+    data = {
+        "items": list(trial.plan.items),
+        "num_train": len(taught.train),
+        "num_validation": len(taught.validation),
+        "num_unread": len(taught.unread),
+    }
+    item_id, config = member.standing.item_id, {"method": trial.method}
+    run = registry.start_training(connection, item_id, trigger="merge", config=config, data=data)
+    if not trainings.add_lineage(connection, run, member.folds):
+        raise PermanentError(f"item {item_id}: answers were erased while the group was tried")
+    return run
 
 
 def _metrics(evidence: ItemEvidence) -> dict[str, Any]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy import Engine as Database
 
+    from db.clouds import RecentAnswer
     from scoring.artifacts import ArtifactStore
     from scoring.evaluation.policy import Policy
     from scoring.merging.storing import StoredFusion
@@ -44,11 +45,19 @@ _MAX_UNREAD = 250
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrialMember:
-    """One item of a trial: its standing, its answers, and those that neither scorer learned from."""
+    """One item of a trial.
+
+    Attributes:
+        standing: what serves it
+        member: its own model and its answers
+        held_out: answers that neither scorer learned from
+        folds: fold by submission, of all of these answers; those that nobody read are trained on
+    """
 
     standing: StandingItem
     member: Member
     held_out: Sequence[LabelledAnswer]
+    folds: Mapping[int, str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,28 +164,32 @@ class Laboratory:
         trained_on = {number for number, fold in folds.items() if fold == "train"}
         learned = readable.learned_from(connection, served.champion)
         learned |= readable.learned_from(connection, served.own)
+        unread = _unread(connection, standing.item, lessons)
         member = Member(
             scorer=standing.scorer,
             extractor=standing.extractor,
             train=lessons.of_fold("train"),
             # Folds move as answers come in: what the item's own model knows by heart calibrates nothing.
             validation=lessons.of_fold("validation", without=trained_on),
-            unread=_unread(connection, standing.item, lessons),
+            unread=[answer.text for answer in unread],
         )
-        return TrialMember(standing, member, lessons.held_out(learned))
+        left_out = {"train": set[int](), "validation": trained_on, "test": learned}
+        used = {number: fold for number, fold in lessons.folds.items() if number not in left_out[fold]}
+        used |= {answer.submission_id: "train" for answer in unread}
+        return TrialMember(standing, member, lessons.held_out(learned), used)
 
 
-def _unread(connection: Connection, item: ItemSpec, lessons: Lessons) -> list[str]:
+def _unread(connection: Connection, item: ItemSpec, lessons: Lessons) -> list[RecentAnswer]:
     """Recent answers that nobody read; none with the text of an answer that somebody did."""
     known = {duplicate_key(answer.text) for answer in lessons.answers}
     recent = clouds.recent_answers(connection, item.item_id, limit=_MAX_UNREAD + len(known))
-    texts = [
-        answer.text
+    unread = [
+        answer
         for answer in recent
         if answer.text_key not in known
         and condition_code(answer.text, prompt=item.prompt, language=item.language) is None
     ]
-    return texts[-_MAX_UNREAD:]
+    return unread[-_MAX_UNREAD:]
 
 
 def _levels(
