@@ -39,7 +39,8 @@ class Erasure:
     num_submissions: int
     num_machine_scores: int
     num_human_scores: int
-    #: Trained, validated or tested on erased answers, by the lineage of their training runs.
+    #: Trained, validated or tested on erased answers, by the lineage of their training runs; and those whose
+    #: extractor learned from them, shared with another item's scorer or merged from one's.
     scorers: tuple[TrainedScorer, ...]
     #: Scorers of the same items whose training came from a file: nobody can say.
     scorers_of_unknown_lineage: tuple[TrainedScorer, ...]
@@ -64,18 +65,30 @@ SELECT (SELECT count(*) FROM erased) AS num_submissions,
        (SELECT count(*) FROM score.human_score JOIN erased USING (submission_id)) AS num_human_scores
 """
 
+#: What a scorer learned stands in its extractor too, for all that share it and all that are merged from it.
 _SCORERS = """
-SELECT c.scorer_id, c.item_id,
-       (SELECT min(a.alias) FROM model.alias a WHERE a.scorer_id = c.scorer_id) AS alias,
-       EXISTS (SELECT FROM model.training_run_submission t JOIN erased USING (submission_id)
-               WHERE t.training_run_id = c.training_run_id) AS known
-FROM model.scorer c
-WHERE c.training_run_id IN (SELECT t.training_run_id FROM model.training_run_submission t
-                            JOIN erased USING (submission_id))
-   OR (c.item_id IN (SELECT item_id FROM erased)
+WITH RECURSIVE direct AS (
+    SELECT c.scorer_id, c.extractor_id, bool_or(t.fold <> 'test') AS learned
+    FROM model.scorer c JOIN model.training_run_submission t USING (training_run_id)
+    JOIN erased USING (submission_id) GROUP BY c.scorer_id
+), taught(extractor_id) AS (
+    SELECT extractor_id FROM direct WHERE learned
+    UNION
+    SELECT x.extractor_id FROM model.extractor x JOIN taught p ON p.extractor_id = ANY(x.parents)
+), found AS (
+    SELECT c.scorer_id, c.item_id, c.training_run_id,
+           c.scorer_id IN (SELECT scorer_id FROM direct)
+               OR c.extractor_id IN (SELECT extractor_id FROM taught) AS known
+    FROM model.scorer c
+)
+SELECT f.scorer_id, f.item_id, f.known,
+       (SELECT min(a.alias) FROM model.alias a WHERE a.scorer_id = f.scorer_id) AS alias
+FROM found f
+WHERE f.known
+   OR (f.item_id IN (SELECT item_id FROM erased)
        AND NOT EXISTS (SELECT FROM model.training_run_submission t
-                       WHERE t.training_run_id = c.training_run_id))
-ORDER BY c.scorer_id
+                       WHERE t.training_run_id = f.training_run_id))
+ORDER BY f.scorer_id
 """
 
 _AUDIT = text("""

@@ -1,4 +1,4 @@
-"""What merged scorers learned from: written down, and left out of what they are measured on."""
+"""What merged scorers learned from: written down, left out of what they are measured on, named on erasure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from db import clouds, evaluations, readable
+from db import clouds, evaluations, privacy, readable
 from db.merges import Word
 from tests.mergetown import QUICK, MergeTown
 from workers.merging import decisions, proposing
@@ -15,6 +15,8 @@ from workers.merging import decisions, proposing
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from db.privacy import Erasure
 
 ADA = Word("ada", "looked at it")
 
@@ -35,6 +37,14 @@ def merged(town: MergeTown) -> dict[str, int]:
 def num_new(town: MergeTown) -> dict[str, int]:
     with town.town.database.connect() as connection:
         return {one.item_id: one.num_new for one in readable.champions(connection)}
+
+
+def forget(town: MergeTown, student: str) -> Erasure:
+    """An erasure that is undone again."""
+    with town.town.database.connect() as connection:
+        erasure = privacy.forget(connection, student, source=None, actor="officer")
+    assert erasure is not None
+    return erasure
 
 
 def test_a_merge_is_a_finished_training_of_each_item_with_its_lineage(town: MergeTown) -> None:
@@ -93,6 +103,36 @@ def test_reads_are_used_up_by_a_merge_only_while_it_serves(town: MergeTown) -> N
     assert num_new(town)["ice"] == 20
     decisions.rollback(town.town.database, 1, word=ADA)
     assert num_new(town)["ice"] == 60
+
+
+def test_erasure_names_the_scorers_that_share_what_learned_from_the_answers(town: MergeTown) -> None:
+    champions = town.settle("air", "ice")
+    town.night("n1", fusion=QUICK)
+    names = merged(town)
+    (learned,) = town.rows(
+        """
+        SELECT p.source_student_id AS student FROM model.scorer c
+        JOIN model.training_run_submission t USING (training_run_id)
+        JOIN ingest.submission s USING (submission_id) JOIN pii.student p USING (student_key)
+        WHERE c.scorer_id = :scorer AND t.fold = 'validation' ORDER BY t.submission_id LIMIT 1""",
+        scorer=names["ice"],
+    )
+    told = forget(town, learned["student"])
+    assert {one.scorer_id for one in told.scorers} == set(names.values())
+    assert [one.scorer_id for one in told.scorers_of_unknown_lineage] == [champions["ice"]]
+
+
+def test_erasure_names_what_was_merged_from_what_learned_from_the_answers(town: MergeTown) -> None:
+    champions = town.settle("air", "ice")
+    town.night("n1", fusion=QUICK)
+    names = merged(town)
+    late = town.hand_in("ice", 2, seed=70)
+    town.teach(champions["ice"], {late[0][0]: "train"})
+    told = forget(town, "ice-70-s0")
+    assert {one.scorer_id for one in told.scorers} == {champions["ice"], *names.values()}
+    tested = town.hand_in("air", 2, seed=71)
+    town.teach(champions["air"], {tested[0][0]: "test"})
+    assert {one.scorer_id for one in forget(town, "air-71-s0").scorers} == {champions["air"]}
 
 
 def test_an_answer_erased_during_the_trial_leaves_no_merged_scorer(
