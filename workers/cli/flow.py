@@ -13,11 +13,12 @@ from workers.cli.main import app, keep_apart, parse_only
 from workers.cli.printing import print_json, print_table, progress_bar, remark, say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Engine as Database
 
     from db.intake import IntakeReport, RejectedRow
+    from db.reads import BatchProgress
     from workers.settings import Settings
 
 #: Done, but some rows were refused.
@@ -82,9 +83,17 @@ def submit(
         )
     if not dry_run:
         _dispatch(database, settings)
-    _show_report(file, report, passed_over, dry_run=dry_run, as_json=as_json and not wait)
-    if wait and not dry_run:
-        _wait(database, report.batch_id, as_json=as_json)
+    value = {"dry_run": dry_run, **asdict(report), "passed_over": dict(passed_over)}
+    waits = wait and not dry_run
+    if waits or not as_json:
+        _show_report(file, report, passed_over, dry_run=dry_run, tell=remark if as_json else say)
+    if waits:
+        batch = _wait(database, report.batch_id)
+        value |= asdict(batch)
+        if not as_json:
+            say(f"{batch.num_scored} scored, {batch.num_quarantined} quarantined")
+    if as_json:
+        print_json(value)
     raise typer.Exit(_PARTLY if report.num_rejected + report.num_conflicts else 0)
 
 
@@ -219,13 +228,10 @@ def _dispatch(database: Database, settings: Settings) -> None:
 
 
 def _show_report(
-    file: Path, report: IntakeReport, passed_over: Counter[str], *, dry_run: bool, as_json: bool
+    file: Path, report: IntakeReport, passed_over: Counter[str], *, dry_run: bool, tell: Callable[[str], None]
 ) -> None:
-    if as_json:
-        print_json({"dry_run": dry_run, **asdict(report), "passed_over": dict(passed_over)})
-        return
     word = "would be" if dry_run else "are"
-    say(
+    tell(
         f"batch {report.batch_id}, {report.file_format}: {report.num_rows} rows read,"
         f" {report.num_new} {word} new, {report.num_accepted - report.num_new} known already,"
         f" {report.num_repeated} repeated, {report.num_conflicts} in conflict, {report.num_rejected} rejected"
@@ -249,7 +255,7 @@ def _show_refused(file: Path, examples: Sequence[RejectedRow], num_refused: int)
         remark(f"... and {num_refused - len(examples)} more", style="yellow")
 
 
-def _wait(database: Database, batch_id: int, *, as_json: bool) -> None:
+def _wait(database: Database, batch_id: int) -> BatchProgress:
     from workers.watch import wait_for_batch
 
     with progress_bar(unit="answers") as bar:
@@ -259,7 +265,4 @@ def _wait(database: Database, batch_id: int, *, as_json: bool) -> None:
             batch_id=batch_id,
             on_progress=lambda settled, accepted: bar.update(line, completed=settled, total=accepted),
         )
-    if as_json:
-        print_json(batch)
-    else:
-        say(f"{batch.num_scored} scored, {batch.num_quarantined} quarantined")
+    return batch

@@ -73,10 +73,10 @@ def status(
             remark("Postgres does not run: start it with `scorefold up`")
         raise typer.Exit(1)
     database = make_engine(places.database_url(settings))
-    if watch and not as_json:
+    if watch:
         _watch(database, batch)
-        return
-    _show_status(database, servers, batch, as_json=as_json)
+    # After a wait people want the batches; a program gets the same value either way.
+    _show_status(database, () if watch and not as_json else servers, batch, as_json=as_json)
 
 
 @app.command()
@@ -176,11 +176,14 @@ def _show_status(
     database: Database, servers: tuple[object, ...], batch: int | None, *, as_json: bool
 ) -> None:
     from db import reads
+    from scoring.errors import InvalidInputError
     from workers.writer import database_errors
 
     with database_errors(), database.connect() as connection:
         found = reads.batches(connection, batch_id=batch)
         work = reads.work_states(connection)
+    if batch is not None and not found:
+        raise InvalidInputError(f"there is no batch {batch}")
     if as_json:
         print_json({"servers": servers, "work": work, "batches": found})
         return
@@ -219,4 +222,3 @@ def _watch(database: Database, batch: int | None) -> None:
             batch_id=batch,
             on_progress=lambda settled, accepted: bar.update(line, completed=settled, total=accepted),
         )
-    _show_status(database, (), batch, as_json=False)
