@@ -135,7 +135,8 @@ def summary(connection: Connection, *, batch_ids: Sequence[int]) -> list[ItemSum
                                     - avg(s.human_level) FILTER (WHERE s.machine_level IS NOT NULL), 2), 0)
                        AS qwk,
                    avg((s.machine_level = s.human_level)::int)::float8 AS exact
-            FROM grader.scores s WHERE s.batch_id = ANY(CAST(:batch_ids AS bigint[]))
+            FROM grader.scores s
+            WHERE s.batch_id = ANY(CAST(:batch_ids AS bigint[])) AND s.machine_score_id IS NOT NULL
             GROUP BY s.item_id, s.trait ORDER BY s.item_id, s.trait
         """),
         {"batch_ids": list(batch_ids)},

@@ -35,6 +35,17 @@ READ_QUEUE = View(
             WHERE NOT EXISTS (SELECT FROM score.human_score h
                               WHERE h.submission_id = r.submission_id AND h.trait = r.trait
                                 AND h.purpose <> 'training' AND h.scored_at >= r.requested_at)
+            UNION ALL
+            SELECT o.submission_id, a.item_id, t.trait, 'quarantined', 2, NULL::real, o.quarantined_at
+            FROM ingest.quarantine o JOIN ingest.submission a USING (submission_id)
+            JOIN model.trait t ON t.item_id = a.item_id
+            WHERE o.resolved_at IS NULL AND o.submission_id IS NOT NULL
+              AND NOT EXISTS (SELECT FROM score.machine_score m
+                              WHERE m.submission_id = o.submission_id AND m.trait = t.trait
+                                AND m.role = 'champion')
+              AND NOT EXISTS (SELECT FROM score.human_score h
+                              WHERE h.submission_id = o.submission_id AND h.trait = t.trait
+                                AND h.purpose <> 'training')
         ) q
         JOIN ingest.submission s USING (submission_id)
     """,
@@ -45,8 +56,13 @@ READ_QUEUE = View(
         "attempt": "the sender's attempt number",
         "item_id": "the question",
         "trait": "the thing to score",
-        "reason": "appeal, disagreement, condition_code, low_confidence or read_behind (drawn at random)",
-        "priority": "1 appeal, 2 disagreement, 3 condition_code, 4 low_confidence, 5 read_behind",
+        "reason": (
+            "appeal, disagreement, quarantined (no machine could score it), condition_code, low_confidence or"
+            " read_behind (drawn at random)"
+        ),
+        "priority": (
+            "1 appeal, 2 disagreement or quarantined, 3 condition_code, 4 low_confidence, 5 read_behind"
+        ),
         "confidence": "how sure the machine is of its level; null where that is not why it is asked",
         "asked_at": "since when it waits",
         "text": "the answer as the student wrote it",

@@ -10,10 +10,13 @@ STRONGEST_FIRST = "ARRAY[" + ", ".join(f"'{one}'" for one in PURPOSES if one != 
 
 SCORES = View(
     name="scores",
-    comment="One row per submission and trait: the current score and who gave it. A human score always wins.",
+    comment=(
+        "One row per submission and trait: the current score and who gave it. A human score always wins, and"
+        " stands alone where no machine has scored the answer: what the machine says is null then."
+    ),
     select=f"""
         SELECT s.submission_id, s.batch_id, s.source, s.response_id, s.attempt, s.item_id, s.student_key,
-               m.trait,
+               t.trait,
                CASE WHEN h.human_score_id IS NOT NULL THEN h.level ELSE m.level END AS level,
                CASE WHEN h.human_score_id IS NOT NULL THEN 'human' ELSE 'machine' END AS given_by,
                CASE WHEN h.human_score_id IS NOT NULL THEN h.condition_code ELSE m.condition_code END
@@ -23,17 +26,20 @@ SCORES = View(
                h.rater, h.scored_at AS read_at, greatest(m.scored_at, h.scored_at) AS changed_at,
                m.machine_score_id
         FROM ingest.submission s
-        JOIN score.machine_score m ON m.submission_id = s.submission_id AND m.role = 'champion'
+        JOIN model.trait t ON t.item_id = s.item_id
+        LEFT JOIN score.machine_score m
+             ON m.submission_id = s.submission_id AND m.trait = t.trait AND m.role = 'champion'
              AND NOT EXISTS (
                  SELECT FROM score.machine_score c
                  WHERE c.submission_id = m.submission_id AND c.trait = m.trait AND c.role = 'champion'
                    AND c.machine_score_id > m.machine_score_id)
         LEFT JOIN LATERAL (
             SELECT c.* FROM score.human_score c
-            WHERE c.submission_id = s.submission_id AND c.trait = m.trait AND c.purpose <> 'training'
+            WHERE c.submission_id = s.submission_id AND c.trait = t.trait AND c.purpose <> 'training'
             ORDER BY array_position({STRONGEST_FIRST}, c.purpose), c.human_score_id DESC
             LIMIT 1
         ) h ON true
+        WHERE m.machine_score_id IS NOT NULL OR h.human_score_id IS NOT NULL
     """,
     columns={
         "submission_id": "number of the submission",

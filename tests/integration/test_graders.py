@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from db import reading
+from db import reading, reads
 from db.session import make_engine
 from tests import graded
 
@@ -217,6 +217,65 @@ def test_a_score_by_the_senders_key_and_a_condition_code(ledger: Connection) -> 
     )
     found = ledger.execute(text("SELECT * FROM grader.scores WHERE response_id = 'r003'")).one()
     assert (found.level, found.condition_code, found.rater) == (None, "refused", "bob")
+
+
+def quarantine_answer(connection: Connection, submission_id: int) -> None:
+    """As if every attempt to score it had failed."""
+    for statement in (
+        "DELETE FROM score.machine_score WHERE submission_id = :id",
+        "UPDATE ingest.work SET state = 'quarantined' WHERE submission_id = :id",
+        "INSERT INTO ingest.quarantine (submission_id, door, reason) VALUES (:id, 'worker', 'crashed')",
+    ):
+        connection.execute(text(statement), {"id": submission_id})
+
+
+WAITING = text("SELECT trait, reason, priority, text FROM grader.read_queue WHERE submission_id = :id")
+
+
+def test_a_quarantined_answer_waits_for_a_person_until_one_has_read_it(ledger: Connection) -> None:
+    quarantine_answer(ledger, 2)
+    quarantine_answer(ledger, 6)
+    assert ledger.execute(WAITING, {"id": 2}).all() == [("t0", "quarantined", 2, "answer 2")]
+    assert [row["reason"] for row in ask(ledger, 3)[:3]] == ["quarantined", "quarantined", "low_confidence"]
+    ledger.execute(text("INSERT INTO grader.human_scores (submission_id, level) VALUES (2, 1)"))
+    ledger.execute(text("UPDATE ingest.quarantine SET resolved_at = now() WHERE submission_id = 6"))
+    assert ledger.execute(WAITING, {"id": 2}).all() == []
+    assert ledger.execute(WAITING, {"id": 6}).all() == []
+
+
+def test_a_quarantined_answer_with_a_machine_score_does_not_wait_for_it(ledger: Connection) -> None:
+    ledger.execute(
+        text("INSERT INTO ingest.quarantine (submission_id, door, reason) VALUES (2, 'worker', 'crashed')")
+    )
+    assert ledger.execute(WAITING, {"id": 2}).all() == []
+
+
+def test_a_human_score_stands_alone_where_no_machine_has_scored(ledger: Connection) -> None:
+    quarantine_answer(ledger, 2)
+    found = text("SELECT * FROM grader.scores WHERE submission_id = 2")
+    assert ledger.execute(found).first() is None
+    give = text(
+        "INSERT INTO grader.human_scores (submission_id, level, purpose) VALUES (2, :level, :purpose)"
+    )
+    ledger.execute(give, {"level": 0, "purpose": "training"})
+    assert ledger.execute(found).first() is None
+    for level, purpose in ((2, "first"), (1, "appeal"), (0, "second")):
+        ledger.execute(give, {"level": level, "purpose": purpose})
+    score = ledger.execute(found).one()
+    assert (score.level, score.given_by, score.human_purpose, score.trait) == (1, "human", "appeal", "t0")
+    assert score.changed_at == score.read_at
+    machine = ("machine_level", "probabilities", "confidence", "needs_review", "scorer_id", "engine")
+    assert {score._mapping[name] for name in (*machine, "scored_at", "machine_score_id")} == {None}
+
+
+def test_the_summary_of_a_batch_counts_what_the_machine_has_scored(ledger: Connection) -> None:
+    quarantine_answer(ledger, 5)
+    (before,) = [one for one in reads.summary(ledger, batch_ids=[1]) if one.item_id == "ramp"]
+    ledger.execute(
+        text("INSERT INTO grader.human_scores (submission_id, level, purpose) VALUES (5, 1, 'second')")
+    )
+    (after,) = [one for one in reads.summary(ledger, batch_ids=[1]) if one.item_id == "ramp"]
+    assert (after, after.num_answers) == (before, 99)
 
 
 def drawn(connection: Connection) -> set[int]:

@@ -76,6 +76,20 @@ def test_other_cells_stay(cell: object) -> None:
     assert plain_cell(cell) == cell
 
 
+def test_a_persons_score_goes_out_where_no_machine_has_scored(database: Engine, tmp_path: Path) -> None:
+    with database.begin() as connection:
+        connection.execute(text("DELETE FROM score.machine_score WHERE submission_id <= 2"))
+    path, cursor = tmp_path / "scores.jsonl", tmp_path / "lms.cursor"
+    assert export_scores(database, path, Wanted(), file_format="jsonl", cursor=cursor) == 198
+    give(database, 2, 1)
+    path.unlink()
+    export_scores(database, path, Wanted(), file_format="jsonl", cursor=cursor)
+    (row,) = [line for line in lines(path) if line["response_id"] == "r002"]
+    assert (row["level"], row["given_by"], row["confidence"], row["scorer_id"]) == (1, "human", None, None)
+    columns = tmp_path / "scores.parquet"
+    assert export_scores(database, columns, Wanted(), file_format="parquet") == 199
+
+
 def test_only_what_was_asked_for(database: Engine, tmp_path: Path) -> None:
     path = tmp_path / "scores.jsonl"
     assert export_scores(database, path, Wanted(item_id="ramp", batch_id=1), file_format="jsonl") == 100

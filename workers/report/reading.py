@@ -10,7 +10,7 @@ from workers.report.page import Cell, Column, Mark, Part, Remark, Section, Table
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-_FIRST_IN_QUEUE = ("appeal", "disagreement")
+_FIRST_IN_QUEUE = ("appeal", "disagreement", "quarantined")
 
 
 def condition_codes(connection: Connection) -> Part:
