@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workers.cli.main import app, keep_apart
+from workers.cli.options import MAX_NUMBER
 from workers.cli.printing import print_json, print_table, remark, say
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Done, but some rows were refused.
 _PARTLY = 3
+#: A hundred years; the calendar's beginning is not much further.
+_MAX_DAYS = 36_525
 
 
 @app.command()
@@ -31,12 +34,17 @@ def evaluate(
     ] = None,
     item: Annotated[list[str] | None, typer.Option(help="only this item; may be repeated")] = None,
     scorer: Annotated[
-        list[int] | None, typer.Option(help="this scorer instead of champions and shadows; may be repeated")
+        list[int] | None,
+        typer.Option(
+            min=1, max=MAX_NUMBER, help="this scorer instead of champions and shadows; may be repeated"
+        ),
     ] = None,
     purpose: Annotated[
         list[str] | None, typer.Option(help="only human reads of this purpose; may be repeated")
     ] = None,
-    days: Annotated[int | None, typer.Option(min=1, help="only what people read in so many days")] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=_MAX_DAYS, help="only what people read in so many days")
+    ] = None,
     machine: Annotated[str, typer.Option(help="column of the machine's level in FILE")] = "machine",
     human: Annotated[str, typer.Option(help="column of the human level in FILE")] = "human",
     second: Annotated[str, typer.Option(help="column of a second human level in FILE")] = "second",

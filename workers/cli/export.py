@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workers.cli.main import app, keep_apart
+from workers.cli.options import OneBatch  # noqa: TC001 (typer asks for it)
 from workers.cli.printing import print_json, say
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def scores(
     out: Annotated[Path, typer.Option(help="the file; an older one is replaced when all is written")],
     source: Annotated[str | None, typer.Option(help="one source only")] = None,
     item: Annotated[str | None, typer.Option(help="one item only")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, max=2**63 - 1, help="one batch only")] = None,
+    batch: OneBatch = None,
     cursor: Annotated[
         Path | None, typer.Option(help="a file that remembers: only what changed since the last time")
     ] = None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workers.cli.main import app, keep_apart, parse_only
+from workers.cli.options import OneBatch, RowLimit  # noqa: TC001 (typer asks for it)
 from workers.cli.printing import print_json, print_table, progress_bar, remark, say
 
 if TYPE_CHECKING:
@@ -99,12 +100,12 @@ def submit(
 
 @app.command()
 def scores(
-    batch: Annotated[int | None, typer.Option(min=1, max=2**63 - 1, help="one batch only")] = None,
+    batch: OneBatch = None,
     item: Annotated[str | None, typer.Option(help="one item only")] = None,
     summary: Annotated[
         bool, typer.Option("--summary", help="per item of the newest (or given) batch")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="rows at most")] = 20,
+    limit: RowLimit = 20,
     as_json: AsJson = False,
 ) -> None:
     """Show scores, or per item how well they agree.

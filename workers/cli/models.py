@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workers.cli.main import app
+from workers.cli.options import MAX_NUMBER
 from workers.cli.printing import print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 models = typer.Typer(help="List, promote, roll back, export and import scorers.", no_args_is_help=True)
 app.add_typer(models, name="models")
 
+ScorerNumber = Annotated[
+    int,
+    typer.Argument(min=1, max=MAX_NUMBER, help="the scorer's number, as `models list` shows it"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="check and show, change nothing")]
 Reason = Annotated[str, typer.Option(help="why; kept in the audit")]
@@ -62,7 +67,7 @@ def list_models(
 
 @models.command()
 def show(
-    scorer: Annotated[int, typer.Argument(help="the scorer's number, as `models list` shows it")],
+    scorer: ScorerNumber,
     as_json: AsJson = False,
 ) -> None:
     """Show one scorer: where it lies, how it was trained and judged, and how its item's aliases moved."""
@@ -98,7 +103,9 @@ def show(
 
 @models.command()
 def promote(
-    scorer: Annotated[list[int], typer.Argument(help="scorers' numbers, at most one an item")],
+    scorer: Annotated[
+        list[int], typer.Argument(min=1, max=MAX_NUMBER, help="scorers' numbers, at most one an item")
+    ],
     reason: Reason,
     actor: Actor = None,
     shadow: Shadow = False,
@@ -142,7 +149,7 @@ def rollback(
 
 @models.command("export")
 def export_model(
-    scorer: Annotated[int, typer.Argument(help="the scorer's number")],
+    scorer: ScorerNumber,
     out: Annotated[Path, typer.Argument(help="a new folder")],
 ) -> None:
     """Write a scorer to a folder that plain peft and transformers open; its README.md says how."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workers.cli.main import app
+from workers.cli.options import MAX_NUMBER, RowLimit
 from workers.cli.printing import print_json, print_table, remark, say
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ quarantine = typer.Typer(help="See and settle what could not be scored or read."
 app.add_typer(quarantine, name="quarantine")
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-Ids = Annotated[list[int], typer.Argument(help="numbers of cases, as `quarantine list` shows them")]
+Ids = Annotated[
+    list[int],
+    typer.Argument(min=1, max=MAX_NUMBER, help="numbers of cases, as `quarantine list` shows them"),
+]
 Door = Annotated[str | None, typer.Option(help="file, stream, task, broker or worker")]
 Reason = Annotated[str | None, typer.Option(help="cases with this reason only")]
 
@@ -33,7 +37,7 @@ def list_cases(
     door: Door = None,
     reason: Reason = None,
     closed: Annotated[bool, typer.Option("--closed", help="closed cases too")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="cases at most")] = 100,
+    limit: RowLimit = 100,
     as_json: AsJson = False,
 ) -> None:
     """List open cases: submissions that failed too often, and bytes at a door that are no event."""
@@ -63,7 +67,10 @@ def list_cases(
 
 
 @quarantine.command()
-def show(case: Annotated[int, typer.Argument(help="number of a case")], as_json: AsJson = False) -> None:
+def show(
+    case: Annotated[int, typer.Argument(min=1, max=MAX_NUMBER, help="number of a case")],
+    as_json: AsJson = False,
+) -> None:
     """Show one case with its bytes; they may hold a student's answer."""
     from db.quarantine import cases
     from scoring.errors import InvalidInputError

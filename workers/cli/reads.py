@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from workers.cli.main import app
+from workers.cli.options import MAX_NUMBER, OneBatch
 from workers.cli.printing import print_json, say
 
 reads = typer.Typer(help="Ask for human reads.", no_args_is_help=True)
@@ -22,7 +23,7 @@ def draw(
     actor: Actor,
     share: Annotated[float, typer.Option(min=0, max=1, help="of the answers that nobody has read")] = 0.05,
     seed: Annotated[int, typer.Option(help="another seed draws another sample")] = 0,
-    batch: Annotated[int | None, typer.Option(min=1, max=2**63 - 1, help="one batch only")] = None,
+    batch: OneBatch = None,
     apart: Annotated[int, typer.Option(min=1, help="ask again where so many levels apart")] = 2,
     as_json: AsJson = False,
 ) -> None:
@@ -48,7 +49,7 @@ def draw(
 
 @reads.command()
 def ask(
-    submission: Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="number of the submission")],
+    submission: Annotated[int, typer.Argument(min=1, max=MAX_NUMBER, help="number of the submission")],
     actor: Actor,
     reason: Annotated[str, typer.Option(help="appeal, disagreement or read_behind")] = "appeal",
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workers.cli.main import app
+from workers.cli.options import OneBatch  # noqa: TC001 (typer asks for it)
 from workers.cli.printing import print_json, print_table, progress_bar, remark, say
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def down() -> None:
 
 @app.command()
 def status(
-    batch: Annotated[int | None, typer.Option(min=1, max=2**63 - 1, help="one batch only")] = None,
+    batch: OneBatch = None,
     watch: Annotated[bool, typer.Option("--watch", help="go on until nothing waits")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -53,7 +53,7 @@ def known(name: str) -> str:
     try:
         codec = codecs.lookup(name)
         b"xx".decode(codec.name, "replace")  # refuses base64 and the like
-    except LookupError as error:
+    except (LookupError, ValueError) as error:  # some codecs cannot replace, or decode nothing
         raise InvalidInputError(f"encoding {name}: unknown; for instance cp1252, utf-16, latin-1") from error
     return codec.name
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Attempts = Literal["all", "first", "last"]
 
+#: Postgres's calendar goes back twice as far.
+_MAX_DAYS = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -56,7 +59,7 @@ class _Entry(BaseModel):
     encoding: str | None = None
     student_column: str | None = None
     date_format: str | None = None
-    keep_days: int | None = Field(None, ge=1)
+    keep_days: int | None = Field(None, ge=1, le=_MAX_DAYS)
 
 
 def source_names(path: Path) -> list[str]:
