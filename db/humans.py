@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class HumanRow:
     """One person's level for one trait; `trait` None means the item's only trait.
 
-    `response_id` None means the answer that this student of the source gave to this item. `rater` None means
-    whoever the file as a whole is from.
+    `response_id` None means the answer that this student of the source gave to this item; given beside it,
+    they must agree with it. `rater` None means whoever the file as a whole is from.
     """
 
     line: int
@@ -73,6 +73,18 @@ FROM (
 ) k
 WHERE i.reason IS NULL AND i.response_id IS NULL AND k.source_student_id = i.student_id
   AND k.item_id = i.item_id AND k.attempt = i.attempt
+"""
+
+# Two names for two answers: nobody can say which one was read. The student's id is not repeated.
+_AGREE = """
+UPDATE incoming_human i
+SET reason = 'another_answer',
+    detail = format('response %s attempt %s is to item %s', s.response_id, s.attempt, s.item_id)
+             || CASE WHEN i.item_id <> s.item_id THEN format(', not %s', i.item_id)
+                     ELSE ', by another student' END
+FROM ingest.submission s LEFT JOIN pii.student p USING (student_key)
+WHERE i.reason IS NULL AND s.source = :source AND s.response_id = i.response_id AND s.attempt = i.attempt
+  AND (i.item_id <> s.item_id OR i.student_id <> p.source_student_id)
 """
 
 _MATCH = """
@@ -154,6 +166,7 @@ def accept_human_scores(
     copy_rows(connection, _COPY, (_columns(row, rater) for row in rows))
     scope = {"source": source, "purpose": purpose}
     connection.execute(text(_NAMES), scope)
+    connection.execute(text(_AGREE), scope)
     connection.execute(text(_MATCH), scope)
     connection.execute(text(_JUDGE))
     connection.execute(text(_TWICE))

@@ -135,9 +135,11 @@ def import_human_scores(
     The file has our own columns, or is Label Studio's JSON export, whose annotators are raters by themselves.
 
     Raises:
-        InvalidInputError: the file as a whole cannot be taken.
+        InvalidInputError: the file as a whole cannot be taken, or nobody is named as its rater.
         DatabaseUnavailableError: Postgres does not answer; nothing was accepted.
     """
+    if not origin.rater.strip():
+        raise InvalidInputError("the rater is empty: name who gave the scores")
     rows = _human_rows(path, limits, only)
     with database_errors(), database.connect() as connection:
         report = humans.accept_human_scores(

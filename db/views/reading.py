@@ -69,11 +69,13 @@ READ_QUEUE = View(
     },
 )
 
+#: The view's level is numeric, so that a fraction arrives here and is refused, not rounded on the way.
 #: The rights of the owner, so that graders need none on any table; no other schema is ever searched.
 _TAKE_HUMAN_SCORE = """
 CREATE OR REPLACE FUNCTION grader.take_human_score() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    answer record;
     item text;
     num_levels int;
 BEGIN
@@ -82,11 +84,25 @@ BEGIN
         WHERE s.source = NEW.source AND s.response_id = NEW.response_id
           AND s.attempt = coalesce(NEW.attempt, 1);
     END IF;
-    SELECT s.item_id INTO item FROM ingest.submission s WHERE s.submission_id = NEW.submission_id;
+    SELECT s.source, s.response_id, s.attempt, s.item_id INTO answer
+    FROM ingest.submission s WHERE s.submission_id = NEW.submission_id;
+    item := answer.item_id;
     IF item IS NULL THEN
         RAISE foreign_key_violation USING MESSAGE =
             'no such answer: give submission_id, or source, response_id and attempt as read_queue shows them';
     END IF;
+    -- Two names for two answers: nobody can say which one was read.
+    IF coalesce(NEW.source, answer.source) <> answer.source
+       OR coalesce(NEW.response_id, answer.response_id) <> answer.response_id
+       OR coalesce(NEW.attempt, answer.attempt) <> answer.attempt OR coalesce(NEW.item_id, item) <> item THEN
+        RAISE check_violation USING MESSAGE = format(
+            'submission %s is response %s, attempt %s of source %s to item %s: what else is given must agree',
+            NEW.submission_id, answer.response_id, answer.attempt, answer.source, item);
+    END IF;
+    NEW.source := answer.source;
+    NEW.response_id := answer.response_id;
+    NEW.attempt := answer.attempt;
+    NEW.item_id := item;
     IF NEW.trait IS NULL THEN
         SELECT min(t.trait) INTO NEW.trait FROM model.trait t WHERE t.item_id = item HAVING count(*) = 1;
     END IF;
@@ -99,12 +115,18 @@ BEGIN
     IF (NEW.level IS NULL) = (NEW.condition_code IS NULL) THEN
         RAISE check_violation USING MESSAGE = 'give either a level or a condition_code';
     END IF;
+    IF NEW.level <> trunc(NEW.level) THEN
+        RAISE check_violation USING MESSAGE = format('level %s is not a whole number', NEW.level);
+    END IF;
     IF NEW.level NOT BETWEEN 0 AND num_levels - 1 THEN
         RAISE check_violation USING MESSAGE =
             format('item %s, trait %s has the levels 0 to %s', item, NEW.trait, num_levels - 1);
     END IF;
     NEW.purpose := coalesce(NEW.purpose, 'first');
     NEW.rater := coalesce(NEW.rater, session_user);
+    IF btrim(NEW.rater) = '' THEN
+        RAISE check_violation USING MESSAGE = 'rater is empty: leave it out to go by the name of your login';
+    END IF;
     INSERT INTO score.human_score (submission_id, trait, purpose, rater, level, condition_code)
     VALUES (NEW.submission_id, NEW.trait, NEW.purpose, NEW.rater, NEW.level, NEW.condition_code)
     RETURNING human_score_id, scored_at INTO NEW.human_score_id, NEW.read_at;
@@ -126,11 +148,11 @@ HUMAN_SCORES = View(
     comment=(
         "One row per human read. INSERT into it to give a score: submission_id (or source, response_id and"
         " attempt), level or condition_code; trait where there are several, purpose if not first. A given"
-        " score is never changed; a stronger purpose counts instead of it."
+        " score is never changed; a stronger purpose counts instead of it. All names of an answer must agree."
     ),
     select="""
         SELECT h.human_score_id, h.submission_id, s.source, s.response_id, s.attempt, s.item_id, h.trait,
-               h.purpose, h.rater, h.level, h.condition_code, h.scored_at AS read_at
+               h.purpose, h.rater, h.level::numeric AS level, h.condition_code, h.scored_at AS read_at
         FROM score.human_score h JOIN ingest.submission s USING (submission_id)
     """,
     columns={
@@ -139,11 +161,11 @@ HUMAN_SCORES = View(
         "source": "where it came from",
         "response_id": "the sender's id of the answer",
         "attempt": "the sender's attempt number; 1 if left out",
-        "item_id": "the question; follows from the submission",
+        "item_id": "the question; follows from the submission, and must agree with it if given",
         "trait": "the thing scored; may be left out where the item has one",
         "purpose": "first (if left out), second, read_behind, adjudication, appeal or training",
         "rater": "who read it; the name you are logged in by if left out",
-        "level": "the level, from 0",
+        "level": "the level, a whole number from 0",
         "condition_code": "why there is no level",
         "read_at": "when it was given; the database sets it",
     },

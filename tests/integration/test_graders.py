@@ -198,6 +198,19 @@ REFUSED = {
     "both": ("(submission_id, level, condition_code) VALUES (1, 1, 'blank')", "either a level or"),
     "unknown code": ("(submission_id, condition_code) VALUES (1, 'odd')", "condition_code"),
     "unknown purpose": ("(submission_id, level, purpose) VALUES (1, 1, 'odd')", "purpose"),
+    "another item": (
+        "(submission_id, item_id, level) VALUES (1, 'puddle', 1)",
+        "1 is response r001, .* ramp",
+    ),
+    "another response": ("(submission_id, response_id, level) VALUES (1, 'r002', 1)", "must agree"),
+    "another source": ("(submission_id, source, level) VALUES (1, 'other', 1)", "must agree"),
+    "another attempt": ("(submission_id, attempt, level) VALUES (1, 2, 1)", "must agree"),
+    "another item than the response's": (
+        "(source, response_id, item_id, level) VALUES ('lms', 'r001', 'puddle', 1)",
+        "must agree",
+    ),
+    "half a level": ("(submission_id, level) VALUES (1, 1.5)", "level 1.5 is not a whole number"),
+    "no rater": ("(submission_id, level, rater) VALUES (1, 1, ' ')", "rater is empty"),
     "given before": ("(submission_id, level, rater) VALUES (5, 1, 'ann')", "ann has read submission 5"),
 }
 
@@ -206,6 +219,17 @@ REFUSED = {
 def test_a_score_that_cannot_be_is_refused_in_words(ledger: Connection, given: str, told: str) -> None:
     with pytest.raises(IntegrityError, match=told):
         ledger.execute(text(f"INSERT INTO grader.human_scores {given}"))
+
+
+def test_names_that_agree_are_taken_and_the_rest_is_filled_in(ledger: Connection) -> None:
+    given = ledger.execute(
+        text("""
+            INSERT INTO grader.human_scores (submission_id, source, item_id, level)
+            VALUES (1, 'lms', 'ramp', 2.0)
+            RETURNING source, response_id, attempt, item_id, level
+        """)
+    ).one()
+    assert tuple(given) == ("lms", "r001", 1, "ramp", 2)
 
 
 def test_a_score_by_the_senders_key_and_a_condition_code(ledger: Connection) -> None:

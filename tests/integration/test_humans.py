@@ -128,6 +128,49 @@ def test_two_answers_to_one_item_are_not_guessed_between(database: Engine, tmp_p
     assert "2 answers of this student to item ice" in refused.detail
 
 
+def answers_of(database: Engine, student: str) -> dict[str, str]:
+    """The response to each item."""
+    with database.connect() as connection:
+        found = connection.execute(
+            text("""
+                SELECT s.item_id, s.response_id
+                FROM ingest.submission s JOIN pii.student p USING (student_key)
+                WHERE p.source_student_id = :student AND s.attempt = 1
+            """),
+            {"student": student},
+        )
+        return {row.item_id: row.response_id for row in found}
+
+
+@pytest.mark.parametrize(
+    ("names", "told"), [("901,heat", "is to item ice, not heat"), ("902,ice", "by another student")]
+)
+def test_a_response_that_is_not_the_named_students_or_items_is_refused(
+    database: Engine, tmp_path: Path, names: str, told: str
+) -> None:
+    response = answers_of(database, "901")["ice"]
+    content = f"response_id,student_id,item_id,score\n{response},{names},1\n"
+    report = take_in(database, tmp_path / "human.csv", content)
+    (refused,) = report.examples
+    assert (refused.reason, report.num_new) == ("another_answer", 0)
+    assert told in refused.detail
+    assert "90" not in refused.detail.replace(response, "")
+    for agreeing in ("901,ice", ",ice", "901,", ","):
+        content = f"response_id,student_id,item_id,score\n{response},{agreeing},1\n"
+        assert take_in(database, tmp_path / "human.csv", content).num_rejected == 0
+    assert given(database) == {("901", "ice", 1, 1)}
+
+
+def test_scores_by_nobody_are_refused(database: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "human.csv"
+    path.write_text("student_id,item_id,score\n901,ice,1\n", encoding="utf-8")
+    for rater in ("", " "):
+        with pytest.raises(InvalidInputError, match="the rater is empty"):
+            import_human_scores(
+                database, path, origin=HumanOrigin("canvas", rater, "first"), limits=IntakeSettings()
+            )
+
+
 def test_a_file_that_names_neither_is_refused(database: Engine, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"missing column\(s\) response_id"):
         take_in(database, tmp_path / "human.csv", "student_id,score\n901,1\n")

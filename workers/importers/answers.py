@@ -71,7 +71,8 @@ def labelled(
 def human_scores(records: Iterable[Record | RejectedRow]) -> Iterator[HumanRow | RejectedRow]:
     """Human scores: a `trait` and a `score`, or `scores` by trait, or one `score` of the only trait.
 
-    The answer goes by its `response_id`, or where there is none by `student_id` and `item_id`.
+    The answer goes by its `response_id`, or where there is none by `student_id` and `item_id`; the ledger
+    sees to it that they agree where all are given.
     """
     for record in records:
         if isinstance(record, RejectedRow):
@@ -103,12 +104,15 @@ def _submission(record: Record, max_text_chars: int) -> IncomingRow:
 
 def _human_rows(record: Record) -> Iterator[HumanRow]:
     fields = record.fields
-    student_id = item_id = None
+    student_id: str | None
+    item_id: str | None
     if set(STUDENT_FIELDS) <= fields.keys() and not fields.get("response_id"):
         response_id = None
         student_id, item_id = identifier(fields, "student_id"), identifier(fields, "item_id")
     else:
         response_id = identifier(fields, "response_id")
+        student_id = optional_identifier(fields, "student_id")
+        item_id = optional_identifier(fields, "item_id")
     attempt = whole_number(fields, "attempt", least=1, default=1)
     for trait, level in levels_by_trait(fields).items():
         yield HumanRow(
