@@ -42,7 +42,6 @@ class Arena:
 
     backbone: Backbone
     store: ArtifactStore
-    config: TrainingConfig
     policy: Policy
 
 
@@ -72,6 +71,7 @@ def challenge(
     *,
     double_reads: Sequence[DoubleRead],
     arena: Arena,
+    config: TrainingConfig,
     progress: Callable[[Epoch], None],
 ) -> Challenger:
     """Train a challenger and judge it; nothing is registered.
@@ -81,7 +81,8 @@ def challenge(
         lessons: answers with folds.
         defender: the champion.
         double_reads: answers of the item that two people read.
-        arena: backbone, store, recipe and policy.
+        arena: backbone, store and policy.
+        config: the recipe.
         progress: called after every epoch; may raise to end the training.
 
     Raises:
@@ -93,7 +94,7 @@ def challenge(
         lessons.answers,
         backbone=arena.backbone,
         store=arena.store,
-        config=arena.config,
+        config=config,
         progress=progress,
     )
     engine = TorchEngine(arena.backbone, arena.store, EngineConfig())

@@ -9,11 +9,17 @@ from pydantic import TypeAdapter, ValidationError
 
 from scoring.config import TrainingConfig
 from scoring.errors import InvalidInputError
+from workers.telemetry import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _AT_LEAST_ONE = ("lora.rank", "max_epochs", "batch_size", "max_tokens", "num_adapted_layers")
+#: Strictly between 0 and 1; from 0 to below 1.
+_SHARES = ("review_risk", "review_certainty")
+_PARTS = ("lora.dropout", "head_dropout", "warmup_share")
+
+log = get_logger("recipes")
 
 
 def changed(config: TrainingConfig, changes: Sequence[str]) -> TrainingConfig:
@@ -60,6 +66,34 @@ def _check_ranges(values: dict[str, Any], group: str = "") -> None:
         if isinstance(value, dict):
             _check_ranges(value, f"{name}.")
         elif isinstance(value, int | float):
-            least = 1 if f"{group}{name}" in _AT_LEAST_ONE else 0
-            if not least <= value < float("inf"):
-                raise InvalidInputError(f"--set {group}{name}={value}: has to be at least {least}")
+            _check_range(f"{group}{name}", value)
+
+
+def _check_range(name: str, value: float) -> None:
+    least = 1 if name in _AT_LEAST_ONE else 0
+    if not least <= value < float("inf"):
+        raise InvalidInputError(f"--set {name}={value}: has to be at least {least}")
+    if name in _SHARES and not 0 < value < 1:
+        raise InvalidInputError(f"--set {name}={value}: has to lie between 0 and 1")
+    if name in _PARTS and value >= 1:
+        raise InvalidInputError(f"--set {name}={value}: has to be below 1")
+
+
+def recorded(told: Mapping[str, Any] | None) -> TrainingConfig | None:
+    """The recipe that a run wrote down, as far as this version knows its parts; None where it tells none."""
+    if not told or "lora" not in told:
+        return None
+    try:
+        made = TypeAdapter(TrainingConfig).validate_python(_known(asdict(TrainingConfig()), told))
+        _check_ranges(asdict(made))
+    except (ValidationError, InvalidInputError) as error:
+        log.warning("recipe_unreadable", reason=str(error).splitlines()[0])
+        return None
+    return made
+
+
+def _known(defaults: dict[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _known(value, told.get(name) or {}) if isinstance(value, dict) else told.get(name, value)
+        for name, value in defaults.items()
+    }

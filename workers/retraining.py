@@ -13,7 +13,7 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from db import evaluations, readable, registry, retraining, runs
+from db import evaluations, merges, readable, registry, retraining, runs, trainings
 from db.leases import LeaseLostError
 from scoring.artifacts import ArtifactStore
 from scoring.backbone import Backbone
@@ -25,6 +25,7 @@ from workers.evaluating import plain
 from workers.holding import held, let_go
 from workers.lessons import lessons_of, told_data
 from workers.nightly import RETRAIN
+from workers.recipes import recorded
 from workers.roster import spec_of
 from workers.succession import Retrained, conclude
 from workers.telemetry import get_logger
@@ -61,6 +62,7 @@ class Retrainer:
         policy: Policy,
         *,
         config: TrainingConfig,
+        max_epochs: int | None = None,
         history: History | None = None,
         num_threads: int = 2,
     ) -> None:
@@ -68,6 +70,7 @@ class Retrainer:
         self._settings = settings
         self._policy = policy
         self._config = config
+        self._max_epochs = max_epochs
         self._history = history
         self._num_threads = num_threads
         self._worker = f"{socket.gethostname()}/{os.getpid()}"
@@ -158,13 +161,26 @@ class Retrainer:
             lessons = lessons_of(connection, item, self._history)
             twice = evaluations.double_reads(connection, item_id)
             about = told_data(lessons, self._history)
-            recipe = plain(asdict(self._config))
-            retraining.record_data(connection, claimed, lessons.folds, config=recipe, data=about)
+            config = self._recipe(connection, item_id)
+            told = plain(asdict(config))
+            retraining.record_data(connection, claimed, lessons.folds, config=told, data=about)
         challenger = challenge(
-            item, lessons, defender, double_reads=twice, arena=self._arena, progress=progress
+            item,
+            lessons,
+            defender,
+            double_reads=twice,
+            arena=self._arena,
+            config=config,
+            progress=progress,
         )
         with database_errors(), self._database.begin() as connection:
             return conclude(connection, claimed, challenger, defender, self._policy)
+
+    def _recipe(self, connection: Connection, item_id: str) -> TrainingConfig:
+        """As the item's own scorer was trained: what somebody chose for an item stays chosen."""
+        own = [one.own for one in merges.served_items(connection) if one.item_id == item_id]
+        found = [recorded(told) for told in trainings.recipes(connection, own).values()]
+        return (next(iter(found), None) or self._config).limited(self._max_epochs)
 
     def _give_up(self, item_id: str, claimed: RunClaim, error: str) -> Retrained:
         log.warning("retraining_failed", item=item_id, run=claimed.training_run_id, reason=error)
@@ -179,7 +195,6 @@ class Retrainer:
         return Arena(
             backbone=Backbone.load(self._settings.backbone.name, device=device),
             store=ArtifactStore(self._settings.artifact_url()),
-            config=self._config,
             policy=self._policy,
         )
 

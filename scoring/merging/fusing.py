@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from scoring.artifacts import ScorerArtifact
     from scoring.backbone import Backbone
     from scoring.merging.extraction import SharedReader
     from scoring.merging.members import Pupil, Table
@@ -47,8 +48,9 @@ class FusionConfig:
         refits_heads: whether heads are fitted on the merged features, rather than kept as they are
         min_read: human-scored answers that every member needs for "joint", in train and validation together
         min_answers: answers that every member needs for "least_squares"
-        review_risk: largest share of wrong levels among answers that no human reads
-        review_certainty: how sure to be of that
+        review_risk: largest share of wrong levels among answers that no human reads, where a member's own
+            training does not tell
+        review_certainty: how sure to be of that; likewise
         joint: the recipe of the joint training
     """
 
@@ -147,9 +149,15 @@ def decisions_for(
         member.item,
         head.logits(reader.features(validation.inputs, updates)),
         validation.levels,
-        risk=config.review_risk,
-        certainty=config.review_certainty,
+        risk=_chosen(member.scorer, "review_risk", config.review_risk),
+        certainty=_chosen(member.scorer, "review_certainty", config.review_certainty),
     )
+
+
+def _chosen(scorer: ScorerArtifact, name: str, default: float) -> float:
+    """What the item's own training was told; a merge is to keep what somebody promised for an item."""
+    told = (scorer.lineage.get("config") or {}).get(name)
+    return told if isinstance(told, float) and 0 < told < 1 else default
 
 
 def _merged_updates(pupils: Sequence[Pupil], method: Method, config: FusionConfig) -> Updates:

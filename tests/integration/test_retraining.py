@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -358,6 +359,20 @@ def test_nobody_moves_an_alias_between_the_look_at_it_and_the_decision(
     (done,) = school.retrain("w1")
     assert done.decision == "champion"
     assert refusals
+
+
+def test_a_recipe_that_was_chosen_for_an_item_stays_chosen(school: School) -> None:
+    school.serve("ice")
+    school.read(school.hand_in("ice", 150))
+    chosen = replace(QUICK, review_risk=0.01, head_lr=0.02)
+    (first,) = school.retrain("w1", config=chosen)
+    with school.town.database.begin() as connection:
+        aliases.promote(connection, [first.scorer_id], actor="ada", reason="good enough")
+    school.read(school.hand_in("ice", 150, seed=7))
+    (second,) = school.retrain("w2", config=QUICK)
+    assert second.error is None
+    config = run_of(school, "ice", "w2")["config"]
+    assert (config["review_risk"], config["head_lr"]) == (0.01, 0.02)
 
 
 def test_a_champion_that_cannot_be_asked_leaves_the_verdict_open(school: School) -> None:

@@ -15,11 +15,13 @@ from scoring.engines.findings import LINEAGE_KEY
 from scoring.engines.torch import TorchEngine
 from scoring.engines.torch.kernels import int8_works
 from scoring.errors import InvalidInputError
+from scoring.merging import fusing
 from scoring.merging.fusing import FusionConfig, fitting_method, fuse
 from scoring.merging.joint import JointConfig, Lesson, train_jointly
 from scoring.merging.refit import mixed_targets
 from scoring.merging.storing import store_fusion
 from scoring.merging.weights import merge_updates
+from scoring.training.evaluation import fit_decisions
 from scoring.types import Requests
 from tests.unit.group_lessons import Group
 
@@ -124,6 +126,23 @@ def test_without_validation_answers_everything_goes_to_a_person(group: Group) ->
     config = replace(BRIEF, method="least_squares")
     fusion = fuse(pupils, reader=reader, backbone=group.backbone, config=config)
     assert fusion.decisions[0]["trait0"].review_below == REVIEW_ALL
+
+
+def test_a_members_own_promise_is_kept(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained for a risk of 1%, an item is not merged for the 5% of the defaults."""
+    reader, pupils = group.taught()
+    scorer = replace(pupils[0].member.scorer, lineage={"config": {"review_risk": 0.01}})
+    pupils = [replace(pupils[0], member=replace(pupils[0].member, scorer=scorer)), *pupils[1:]]
+    told = []
+
+    def noted(*given: object, risk: float, certainty: float) -> object:
+        told.append((risk, certainty))
+        return fit_decisions(*given, risk=risk, certainty=certainty)
+
+    monkeypatch.setattr(fusing, "fit_decisions", noted)
+    config = replace(BRIEF, method="mean", review_certainty=0.8)
+    fuse(pupils, reader=reader, backbone=group.backbone, config=config)
+    assert told == [(0.01, 0.8)] + [(config.review_risk, 0.8)] * (len(pupils) - 1)
 
 
 def test_the_ways_beside_the_mean_give_another_extractor(group: Group) -> None:

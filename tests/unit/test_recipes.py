@@ -1,12 +1,13 @@
 """Recipes as people change them: every part by its name, nothing else."""
 
+import json
 from dataclasses import asdict
 
 import pytest
 
 from scoring.config import LoraShape, TrainingConfig, recipe
 from scoring.errors import InvalidInputError
-from workers.recipes import changed
+from workers.recipes import changed, recorded
 
 
 def test_parts_are_changed_by_name_and_become_what_they_should_be():
@@ -48,8 +49,28 @@ def test_every_part_can_be_set_to_what_it_is(name):
         ("adapter_lr=nan", "has to be at least 0"),
         ("lora.rank=0", r"--set lora\.rank=0: has to be at least 1"),
         ("batch_size=0", "has to be at least 1"),
+        ("review_risk=0", r"--set review_risk=0\.0: has to lie between 0 and 1"),
+        ("review_risk=1", "has to lie between 0 and 1"),
+        ("review_certainty=5", "has to lie between 0 and 1"),
+        ("lora.dropout=1.5", r"--set lora\.dropout=1\.5: has to be below 1"),
+        ("warmup_share=3", "has to be below 1"),
     ],
 )
 def test_what_is_no_part_or_no_value_is_refused(change, told):
     with pytest.raises(InvalidInputError, match=told):
         changed(TrainingConfig(), [change])
+
+
+def test_a_recipe_that_was_written_down_is_read_again():
+    config = changed(TrainingConfig(), ["review_risk=0.01", "lora.target_modules=query,value", "pooling=cls"])
+    told = json.loads(json.dumps(asdict(config)))
+    assert recorded(told) == config
+    # By another version: parts that it did not have are today's, and those that are no more are left.
+    del told["patience"], told["lora"]["dropout"]
+    told["momentum"] = 0.9
+    assert recorded(told) == config
+
+
+@pytest.mark.parametrize("told", [None, {}, {"method": "joint"}, {"lora": {"rank": "many"}}])
+def test_what_tells_no_recipe_is_none(told):
+    assert recorded(told) is None

@@ -85,7 +85,8 @@ def retrain(
         database,
         settings,
         rules,
-        config=TrainingConfig().limited(epochs),
+        config=TrainingConfig(),
+        max_epochs=epochs,
         history=None if history is None else _history(database, settings, history, source, parse_only(only)),
         num_threads=threads,
     )
