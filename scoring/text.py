@@ -20,6 +20,10 @@ _JOINERS = frozenset("\u200c\u200d")
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs"})
 
 _DASHES = frozenset("-‐‑‒–—―−_.…·*~/\\|")
+#: Signs that are right answers to "which sign goes in the box?", beside all of Unicode's Sm and Sc.
+_OPERATORS = frozenset("*/·%:°")
+#: A strand of DNA or RNA looks like a key held down.
+_STRAND = re.compile(r"[ACGTU]{3,}(?: [ACGTU]{3,})*")
 _NO_ANSWER = frozenset(
     {"n/a", "n.a.", "n.a", "k.a.", "k.a", "no answer", "no response", "left blank"}
     | {"keine antwort", "ohne antwort", "sin respuesta", "pas de réponse", "nessuna risposta"}
@@ -103,7 +107,16 @@ def condition_code(text: str, *, prompt: str = "", language: str = "") -> Condit
         a right answer and is never coded for its length.
     """
     answer = normalise(text)
+    if _is_sign(answer) or _STRAND.fullmatch(answer):
+        return None
     return _code_of_form(answer, prompt) or _code_of_content(answer, prompt, language)
+
+
+def _is_sign(answer: str) -> bool:
+    """One mathematical or currency sign or operator; a lone hyphen, dash, tilde or bar fills a gap."""
+    if len(answer) != 1 or answer in "~|":
+        return False
+    return answer in _OPERATORS or unicodedata.category(answer) in {"Sm", "Sc"}
 
 
 def _code_of_form(answer: str, prompt: str) -> ConditionCode | None:

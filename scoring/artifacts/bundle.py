@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from scoring.artifacts.extractor import ExtractorArtifact
     from scoring.artifacts.scorer import ScorerArtifact
 
-FORMAT = "scorefold.bundle/1"
+FORMAT = "scorefold.bundle/2"
 CARD_FILE = "README.md"
 _EXTRACTOR_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _SCORER_FILES = ("head.safetensors", "golden.safetensors")
@@ -69,6 +69,7 @@ def write_bundle(folder: Path, bundle: Bundle, *, card: str) -> None:
         "scorer": scorer_manifest(bundle.scorer),
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
+    manifest["sha256"] = _digest(manifest)
     text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidInputError(f"{folder}: is there already; name a new folder")
@@ -114,9 +115,20 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise CorruptArtifactError(f"{folder}/{MANIFEST_FILE}: not the manifest of an export")
     if manifest.get("format") != FORMAT:
         raise IncompatibleArtifactError(
-            f"{folder}/{MANIFEST_FILE}: format {manifest.get('format')!r}, this version reads {FORMAT!r}"
+            f"{folder}/{MANIFEST_FILE}: format {manifest.get('format')!r}, this version reads {FORMAT!r};"
+            " export it again"
+        )
+    if manifest.get("sha256") != _digest(manifest):
+        raise CorruptArtifactError(
+            f"{folder}/{MANIFEST_FILE}: changed since it was written (sha256 differs); export it again"
         )
     return dict(manifest)
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """Sha256 (hex) over all else in a manifest: cut points and thresholds stand in no tensor file."""
+    told = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _checked(folder: Path, name: str, digest: str) -> bytes:

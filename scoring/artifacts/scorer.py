@@ -5,6 +5,7 @@ Knows neither the extractor's weights (only their key) nor where folders lie.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -187,7 +188,9 @@ def _check_decisions(artifact: ScorerArtifact) -> None:
                 f"item {item.item_id}, trait {trait.name}: {trait.num_levels} levels need "
                 f"{trait.num_levels - 1} ascending cut points, has {list(points)}"
             )
-        if not decision.temperature > 0:
+        numbers = (decision.temperature, decision.review_below, *points)
+        if not (all(map(math.isfinite, numbers)) and decision.temperature > 0 <= decision.review_below):
             raise IncompatibleArtifactError(
-                f"item {item.item_id}, trait {trait.name}: temperature {decision.temperature} is not positive"
+                f"item {item.item_id}, trait {trait.name}: its temperature is {decision.temperature}, its"
+                f" review threshold {decision.review_below}; the first has to be positive, all numbers finite"
             )

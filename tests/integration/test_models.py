@@ -10,7 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -213,6 +213,13 @@ def rehash(folder: Path, *names: str, **changes: object) -> None:
         manifest["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     for part, change in changes.items():
         manifest[part].update(change)
+    sign(path, manifest)
+
+
+def sign(path: Path, manifest: dict[str, Any]) -> None:
+    """Write a manifest with its own hash."""
+    told = json.dumps({name: part for name, part in manifest.items() if name != "sha256"}, sort_keys=True)
+    manifest["sha256"] = hashlib.sha256(told.encode()).hexdigest()
     path.write_text(json.dumps(manifest), encoding="utf-8")
 
 
@@ -280,7 +287,23 @@ def leave_the_folder(folder: Path) -> None:
     path = folder / "scorefold.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
     manifest["files"]["../head.safetensors"] = manifest["files"].pop("head.safetensors")
+    sign(path, manifest)
+
+
+def move_a_threshold(folder: Path) -> None:
+    path = folder / "scorefold.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    for decision in manifest["scorer"]["decisions"].values():
+        decision["review_below"] += 0.25
     path.write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def forget_a_threshold(folder: Path) -> None:
+    manifest = json.loads((folder / "scorefold.json").read_text(encoding="utf-8"))
+    decisions = manifest["scorer"]["decisions"]
+    for decision in decisions.values():
+        decision["review_below"] = float("nan")
+    rehash(folder, scorer={"decisions": decisions})
 
 
 @pytest.mark.parametrize(
@@ -297,6 +320,8 @@ def leave_the_folder(folder: Path) -> None:
         (mix_backbones, "its adapter for other (ffffffffffff)"),
         (spoil_the_manifest, "not the manifest of an export"),
         (leave_the_folder, "does not list head.safetensors"),
+        (move_a_threshold, "scorefold.json: changed since it was written"),
+        (forget_a_threshold, "its review threshold nan"),
     ],
 )
 def test_a_damaged_export_is_refused_with_its_reason(
