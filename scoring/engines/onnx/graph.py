@@ -149,7 +149,7 @@ class EncoderGraph:
         graph, site = self._graph, paths[0]
         layers: list[nn.Linear] = [self._model.get_submodule(path) for path in paths]
         weight, bias = stacked(layers)
-        out = self._make_product(graph, site, x, weight)
+        out, bias = self._make_product(graph, site, x, weight, bias)
         if site in self._sites:
             a = graph.input(f"A.{site}", TensorProto.FLOAT, ["slots", f"rank.{site}", weight.shape[1]])
             b = graph.input(f"B.{site}", TensorProto.FLOAT, ["slots", f"rank.{site}", weight.shape[0]])

@@ -21,19 +21,20 @@ if TYPE_CHECKING:
     from scoring.engines.onnx.graph import Graph
     from scoring.engines.torch.linear import InputRange
 
-#: From a site's name, the name of its input and its weight [out, in] to the name of W x.
-MakeProduct = Callable[["Graph", str, str, "Tensor"], str]
+#: From a site's name, the name of its input, its weight [out, in] and bias [out] to the name of W x, up to
+#: what is left to add: the bias, and whatever the arithmetic can leave to who adds it.
+MakeProduct = Callable[["Graph", str, str, "Tensor", "Tensor"], tuple[str, "Tensor"]]
 
 
-def dense(graph: Graph, _site: str, x: str, weight: Tensor) -> str:
+def dense(graph: Graph, _site: str, x: str, weight: Tensor, bias: Tensor) -> tuple[str, Tensor]:
     """W x in fp32."""
-    return graph.add("MatMul", x, graph.weight(weight.t()))
+    return graph.add("MatMul", x, graph.weight(weight.t())), bias
 
 
 def quantised(ranges: Mapping[str, InputRange]) -> MakeProduct:
-    """W x in int8, given how far each site's inputs swing."""
+    """W x in int8, given where each site's inputs lie."""
 
-    def product(graph: Graph, site: str, x: str, weight: Tensor) -> str:
+    def product(graph: Graph, site: str, x: str, weight: Tensor, bias: Tensor) -> tuple[str, Tensor]:
         found = quantise(weight, ranges[site])
         constant = graph.constant
         y = graph.add("Mul", x, graph.weight(found.unsmooth))
@@ -52,6 +53,6 @@ def quantised(ranges: Mapping[str, InputRange]) -> MakeProduct:
             graph.weight(found.scale),
             constant(np.uint8(found.zero_point)),
         )
-        return graph.add("Sub", graph.add("Mul", out, step), graph.weight(found.shift))
+        return graph.add("Mul", out, step), bias - found.shift
 
     return product
