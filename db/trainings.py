@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from sqlalchemy import Connection
 
@@ -56,16 +56,16 @@ def end_stale(connection: Connection, item_id: str, *, config: dict[str, Any], d
     connection.execute(statement, {"item_id": item_id, "config": config, "data": data})
 
 
-def recipes(connection: Connection, scorer_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """What the runs of scorers wrote down of their recipe; nothing for a scorer without a run."""
-    rows = connection.execute(
+def recipe_of(connection: Connection, scorer_id: int) -> dict[str, Any] | None:
+    """What the run of a scorer wrote down of its recipe; None for a scorer without a run."""
+    found: dict[str, Any] | None = connection.execute(
         text("""
-            SELECT c.scorer_id, r.config FROM model.scorer c JOIN model.training_run r USING (training_run_id)
-            WHERE c.scorer_id = ANY(CAST(:ids AS bigint[])) AND r.config IS NOT NULL
+            SELECT r.config FROM model.scorer c JOIN model.training_run r USING (training_run_id)
+            WHERE c.scorer_id = :scorer_id
         """),
-        {"ids": list(scorer_ids)},
-    )
-    return {row.scorer_id: row.config for row in rows}
+        {"scorer_id": scorer_id},
+    ).scalar_one_or_none()
+    return found
 
 
 def add_lineage(connection: Connection, training_run_id: int, folds: Mapping[int, str]) -> bool:

@@ -178,9 +178,9 @@ class Retrainer:
 
     def _recipe(self, connection: Connection, item_id: str) -> TrainingConfig:
         """As the item's own scorer was trained: what somebody chose for an item stays chosen."""
-        own = [one.own for one in merges.served_items(connection) if one.item_id == item_id]
-        found = [recorded(told) for told in trainings.recipes(connection, own).values()]
-        return (next(iter(found), None) or self._config).limited(self._max_epochs)
+        own = {one.item_id: one.own for one in merges.served_items(connection)}.get(item_id)
+        found = None if own is None else recorded(trainings.recipe_of(connection, own))
+        return (found or self._config).limited(self._max_epochs)
 
     def _give_up(self, item_id: str, claimed: RunClaim, error: str) -> Retrained:
         log.warning("retraining_failed", item=item_id, run=claimed.training_run_id, reason=error)
