@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 REVIEW_ALL = 2.0
 
 _LOG_TEMPERATURE_BOUNDS = (np.log(0.2), np.log(10.0))
+#: Standard deviation of log T before any answer is seen: ten answers that happen to be all right would ask
+#: for the least temperature there is, and make certainties of the next ten.
+_LOG_TEMPERATURE_SPREAD = 0.5
 #: How far a fitted cut point may leave the middle between its two levels.
 _MAX_SHIFT = 0.4
 _NUM_RESAMPLES = 400
@@ -80,11 +83,16 @@ def _fit_levels(logits: NDArray[np.float64], human: NDArray[np.int64]) -> Decisi
 
 
 def fit_temperature(logits: NDArray[np.float64], human: NDArray[np.int64]) -> float:
-    """Temperature in 0.2..10 with the least mean of `-log softmax(logits / T)[human]` (Guo et al., 2017)."""
+    """Temperature in 0.2..10 (Guo et al., 2017), the most likely one where log T is normal about 0.
+
+    The least of `sum -log softmax(logits / T)[human] + (log T)^2 / (2 s^2)`, s = 0.5: hundreds of answers have
+    their way, a dozen do not.
+    """
     rows = np.arange(len(human))
 
     def loss(log_temperature: float) -> float:
-        return float(-log_softmax(logits / np.exp(log_temperature), axis=1)[rows, human].mean())
+        told = -log_softmax(logits / np.exp(log_temperature), axis=1)[rows, human].sum()
+        return float(told + (log_temperature / _LOG_TEMPERATURE_SPREAD) ** 2 / 2)
 
     found = minimize_scalar(loss, bounds=_LOG_TEMPERATURE_BOUNDS, method="bounded")
     return float(np.exp(found.x))

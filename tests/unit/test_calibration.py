@@ -42,6 +42,15 @@ def test_temperature_never_makes_the_loss_worse():
     assert scaled < raw
 
 
+def test_a_dozen_right_answers_ask_for_less_than_hundreds_do():
+    logits, human = np.tile([0.0, 2.0], (12, 1)), np.ones(12, dtype=np.int64)
+
+    few, many = fit_temperature(logits, human), fit_temperature(np.tile(logits, (50, 1)), np.tile(human, 50))
+
+    assert 0.6 < few < 1
+    assert many < 0.4
+
+
 def test_temperature_stays_bounded_when_all_answers_are_right():
     logits = np.eye(3)[[0, 1, 2] * 5] * 30
     assert 0.2 <= fit_temperature(logits, np.array([0, 1, 2] * 5)) <= 10
