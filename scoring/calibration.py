@@ -85,8 +85,8 @@ def _fit_levels(logits: NDArray[np.float64], human: NDArray[np.int64]) -> Decisi
 def fit_temperature(logits: NDArray[np.float64], human: NDArray[np.int64]) -> float:
     """Temperature in 0.2..10 (Guo et al., 2017), the most likely one where log T is normal about 0.
 
-    The least of `sum -log softmax(logits / T)[human] + (log T)^2 / (2 s^2)`, s = 0.5: hundreds of answers have
-    their way, a dozen do not.
+    The least of `sum -log softmax(logits / T)[human] + (log T)^2 / (2 s^2)`, s = 0.5: hundreds of answers
+    have their way, a dozen do not.
     """
     rows = np.arange(len(human))
 

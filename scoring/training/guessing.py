@@ -47,6 +47,8 @@ class Guesser:
         self._max_tokens = min(config.max_tokens, backbone.max_positions)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=True)
         self._collate = _collator(self.tokenizer, config)
+        self._hidden = torch.empty(0)
+        self.model.base_model.register_forward_hook(self._only_hidden)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text with its special tokens, cut to `max_tokens`."""
@@ -79,7 +81,7 @@ class Guesser:
                 told = self._collate([{"input_ids": token_ids[index]} for index in batch]).to(self.device)
                 hidden = int((told["labels"] >= 0).sum())
                 if hidden:
-                    total += float(self.model(**told).loss) * hidden
+                    total += float(self._loss(told)) * hidden
                     num_hidden += hidden
         return total / num_hidden if num_hidden else float("nan")
 
@@ -104,12 +106,23 @@ class Guesser:
             return float("nan")
         # Half precision pays on a GPU only.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            loss: Tensor = self.model(**told).loss
+            loss = self._loss(told)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
         self.optimizer.step()
         return loss.item()
+
+    def _loss(self, told: Any) -> Tensor:
+        """Mean over the hidden tokens; they alone are held against the vocabulary, half of all the work."""
+        labels = told.pop("labels")
+        self._hidden = labels >= 0
+        loss: Tensor = self.model(**told, labels=labels[self._hidden][None]).loss
+        return loss
+
+    def _only_hidden(self, _encoder: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state[self._hidden][None]
+        return output
 
     def _set_rate(self, step: int, num_steps: int) -> None:
         for group in self.optimizer.param_groups:

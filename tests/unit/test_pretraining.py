@@ -11,6 +11,7 @@ from transformers import AutoModel
 from scoring.backbone import Backbone
 from scoring.config import PretrainingConfig
 from scoring.errors import CorruptArtifactError, InvalidInputError
+from scoring.training.guessing import Guesser
 from scoring.training.pretraining import _parted, pretrain
 from tests.command_line import CommandLine
 from tests.unit.tiny_encoders import WORDS, write_encoder
@@ -29,8 +30,12 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
     """A tiny encoder whose tokenizer can hide a token."""
-    folder = tmp_path_factory.mktemp("encoder")
-    write_encoder(folder)
+    return written(tmp_path_factory.mktemp("encoder"))
+
+
+def written(folder, family="bert"):
+    """`write_encoder`, with a mask token; the folder's name."""
+    write_encoder(folder, family=family)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -46,6 +51,31 @@ def encoder(tmp_path_factory):
 @pytest.fixture
 def backbone(encoder):
     return Backbone.load(encoder)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "mpnet", "distilbert", "modernbert"])
+def test_hidden_tokens_alone_give_the_loss_that_the_whole_answer_gives(tmp_path, family):
+    guesser = Guesser(Backbone.load(written(tmp_path / family, family)), CONFIG)
+    guesser.model.eval()
+    torch.manual_seed(0)
+    told = guesser._collate([{"input_ids": ids} for ids in guesser.encode(TEXTS[:8])])
+    shown, embedding = [], guesser.model.get_input_embeddings().weight
+    guesser.model.get_output_embeddings().register_forward_hook(
+        lambda _m, inputs, _o: shown.append(inputs[0])
+    )
+
+    loss = guesser._loss(dict(told))
+
+    loss.backward()
+    gradient = embedding.grad.clone()
+    guesser.model.zero_grad()
+    guesser.model.base_model._forward_hooks.clear()
+    whole = guesser.model(**told).loss
+    whole.backward()
+    assert loss.item() == pytest.approx(whole.item(), rel=1e-5)
+    assert torch.allclose(gradient, embedding.grad, atol=1e-6)
+    num_hidden = int((told["labels"] >= 0).sum())
+    assert 0 < num_hidden == shown[0].shape[:-1].numel() < shown[1].shape[:-1].numel()
 
 
 def weights(folder):
