@@ -42,7 +42,9 @@ class TrainingConfig:
     pooling: Pooling = "mean"
     max_tokens: int = 128
     max_epochs: int = 6
-    patience: int = 2
+    #: Epochs without a better validation loss that end it, the best one being kept; None: all are run and the
+    #: last one is kept, where the rate has come down to nought.
+    patience: int | None = None
     #: Few answers make few steps an epoch: where `max_epochs` give fewer than this, both it and `patience`
     #: are stretched in proportion.
     min_steps: int = 300
@@ -72,7 +74,7 @@ class TrainingConfig:
 def recipe(method: Method) -> TrainingConfig:
     """The defaults of a method: where it parts from the adapter's, it does so by what was measured."""
     if method == "full":
-        return TrainingConfig(method="full", head_lr=1e-3, ordinal_weight=0.0)
+        return TrainingConfig(method="full", patience=2, head_lr=1e-3, ordinal_weight=0.0)
     if method == "head":
         # A step costs next to nothing, since the features never change.
         return TrainingConfig(

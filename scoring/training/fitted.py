@@ -16,7 +16,7 @@ from scoring.training.adapted import AdaptedNetwork
 from scoring.training.baselines import FullNetwork, HeadNetwork
 from scoring.training.evaluation import decide_traits, fit_decisions, trait_metrics
 from scoring.training.examples import check_answers, check_folds, data_digest, encode_folds
-from scoring.training.fitting import best_epoch, fit
+from scoring.training.fitting import fit, kept_epoch
 from scoring.training.folds import part
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class FittedItem:
 
     Attributes:
         item: what it scores
-        network: in its best state
+        network: in the state that is kept
         data: the three folds
         epochs: the epochs that were run
         decisions: by trait name, fitted on the validation fold
@@ -73,9 +73,9 @@ def fit_item(
 ) -> FittedItem:
     """Train, calibrate and measure by any method; nothing is stored.
 
-    The train fold moves the weights; the validation fold stops the training and fits temperatures, cut points
-    and review thresholds; the test fold is only measured, through the final decision. Same answers, same
-    configuration and same machine give the same network.
+    The train fold moves the weights; the validation fold stops the training, where patience is set, and fits
+    temperatures, cut points and review thresholds; the test fold is only measured, through the final
+    decision. Same answers, same configuration and same machine give the same network.
 
     Raises:
         InvalidInputError: the answers cannot train this item; the message says which and why.
@@ -148,7 +148,7 @@ def _lineage(
         "num_test": len(data.test),
         "config": asdict(config),
         "epochs": [asdict(epoch) for epoch in epochs],
-        "best_epoch": best_epoch(epochs),
+        "kept_epoch": kept_epoch(epochs, patience=config.patience),
         "metrics": [_json_ready(asdict(figures)) for figures in metrics],
         "warnings": list(warnings),
         "versions": {name: version(name) for name in ("scorefold", "torch", "transformers", "peft")},

@@ -1,4 +1,4 @@
-"""The training loop: one item's network, its answers in, the best state on the validation fold kept.
+"""The training loop: one item's network, its answers in, its last or its best state kept.
 
 Knows no item by name, no store and no metric but the loss.
 """
@@ -44,19 +44,20 @@ class Course:
     Attributes:
         num_batches: steps in an epoch
         max_epochs: as configured, or as many as `min_steps` takes
-        patience: epochs without improvement that end it, stretched as `max_epochs` is
+        patience: epochs without improvement that end it, stretched as `max_epochs` is; None: nothing does
     """
 
     num_batches: int
     max_epochs: int
-    patience: int
+    patience: int | None
 
     @classmethod
     def of(cls, num_answers: int, config: TrainingConfig) -> Course:
         """The course for a train fold of this size."""
         num_batches = math.ceil(num_answers / config.batch_size)
         max_epochs = max(config.max_epochs, math.ceil(config.min_steps / num_batches))
-        return cls(num_batches, max_epochs, round(config.patience * max_epochs / config.max_epochs))
+        patience = config.patience and round(config.patience * max_epochs / config.max_epochs)
+        return cls(num_batches, max_epochs, patience)
 
     @property
     def num_steps(self) -> int:
@@ -73,18 +74,19 @@ def fit(
     config: TrainingConfig,
     progress: Callable[[Epoch], None],
 ) -> list[Epoch]:
-    """Train whatever the network's method moves; the network is left in its best state.
+    """Train whatever the network's method moves; the network is left in the state that is kept.
 
     The loss is the cross-entropy of each trait's softmax, summed over traits, plus
     `frobenius_penalty * (||A||_F^2 + ||B||_F^2)` (Latif and Zhai, 2025), plus `ordinal_weight` times the
     squared distance of the expected level from the human one. AdamW with a rate for the body and one for the
-    head, linear warm-up and decay, gradients clipped to `max_grad_norm`. Training stops once the validation
-    cross-entropy has not improved for `patience` epochs (see `Course` for items of few answers).
+    head, linear warm-up and decay, gradients clipped to `max_grad_norm`. With `patience` set, training stops
+    once the validation cross-entropy has not improved for so many epochs (see `Course` for items of few
+    answers), and the best state is kept; without, it runs to the end, where the rate is nought.
 
     Args:
         network: freshly initialised.
         train: the answers to learn from.
-        validation: the answers that decide when to stop.
+        validation: the answers that decide when to stop, if anything does.
         num_levels: width of each trait's softmax group [num_traits]
         config: rates, sizes and the seed of the batches' order.
         progress: called after every epoch.
@@ -99,22 +101,25 @@ def fit(
         network, inputs=inputs, levels=train.levels, num_levels=num_levels, course=course, config=config
     )
     epochs: list[Epoch] = []
-    best_state = network.trained_state()
+    state = network.trained_state()
     for number in range(1, course.max_epochs + 1):
         train_loss = descent.epoch(shuffled_batches(inputs.lengths(), config.batch_size, rng=rng))
         validation_loss = mean_loss(network.predict(validation_inputs), validation.levels, num_levels)
         epochs.append(Epoch(number, course.max_epochs, train_loss, validation_loss))
         progress(epochs[-1])
-        if best_epoch(epochs) == number:
-            best_state = network.trained_state()
-        elif number - best_epoch(epochs) >= course.patience:
+        kept = kept_epoch(epochs, patience=course.patience)
+        if kept == number:
+            state = network.trained_state()
+        elif course.patience is not None and number - kept >= course.patience:
             break
-    network.restore(best_state)
+    network.restore(state)
     return epochs
 
 
-def best_epoch(epochs: Sequence[Epoch]) -> int:
-    """Number of the (first) epoch with the least validation loss."""
+def kept_epoch(epochs: Sequence[Epoch], *, patience: int | None) -> int:
+    """Number of the (first) epoch with the least validation loss; without patience, of the last one."""
+    if patience is None:
+        return epochs[-1].number
     return min(epochs, key=lambda epoch: (epoch.validation_loss, epoch.number)).number
 
 

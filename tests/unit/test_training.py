@@ -154,7 +154,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run(backbone, store):
     lineage = store.read_scorer(report.scorer_key).lineage
     losses = [epoch.validation_loss for epoch in epochs]
     assert report.num_epochs < 30
-    assert lineage["best_epoch"] == losses.index(min(losses)) + 1 == report.num_epochs - 2
+    assert lineage["kept_epoch"] == losses.index(min(losses)) + 1 == report.num_epochs - 2
 
 
 def test_lineage_says_what_was_trained_on_what(backbone, store):

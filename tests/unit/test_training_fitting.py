@@ -11,7 +11,7 @@ from scoring.backbone import Backbone
 from scoring.config import LoraShape, TrainingConfig
 from scoring.training.adapted import AdaptedNetwork
 from scoring.training.examples import Examples
-from scoring.training.fitting import best_epoch, fit, mean_loss, squared_distance
+from scoring.training.fitting import fit, kept_epoch, mean_loss, squared_distance
 from tests.unit.tiny_encoders import WORDS, write_encoder
 
 CONFIG = TrainingConfig(
@@ -47,9 +47,18 @@ def test_the_network_comes_back_in_its_best_state(backbone):
     network, validation, epochs = run(backbone, replace(CONFIG, adapter_lr=0.05, head_lr=0.1))
     losses = [epoch.validation_loss for epoch in epochs]
     now = mean_loss(network.predict(network.inputs(validation.token_ids)), validation.levels, [2, 3])
-    assert len(epochs) == best_epoch(epochs) + 3 < 8
+    assert len(epochs) == kept_epoch(epochs, patience=3) + 3 < 8
     assert losses[-1] > min(losses)
     assert now == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_without_patience_all_epochs_are_run_and_the_last_state_is_kept(backbone):
+    network, validation, epochs = run(backbone, replace(CONFIG, patience=None, adapter_lr=0.05, head_lr=0.1))
+    losses = [epoch.validation_loss for epoch in epochs]
+    now = mean_loss(network.predict(network.inputs(validation.token_ids)), validation.levels, [2, 3])
+    assert len(epochs) == kept_epoch(epochs, patience=None) == 8
+    assert losses[-1] > min(losses)
+    assert now == pytest.approx(losses[-1], rel=1e-5)
 
 
 def test_the_loss_is_summed_over_traits():

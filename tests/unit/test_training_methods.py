@@ -135,3 +135,4 @@ def test_few_answers_are_passed_over_more_often(num_answers, course):
     config = TrainingConfig(max_epochs=6, patience=2, min_steps=300, batch_size=16)
     assert Course.of(num_answers, config) == course
     assert Course.of(num_answers, config.limited(3)).max_epochs == 3
+    assert Course.of(num_answers, replace(config, patience=None)) == replace(course, patience=None)
