@@ -1,6 +1,6 @@
 """The lease on a run's row: prolonged, kept for a transaction, given up, by whoever holds its token.
 
-Every kind of run keeps the columns `token`, `lease_until` and `state` in a table of its own.
+Every kind of run keeps the columns `token`, `lease_until`, `num_attempts` and `state` in a table of its own.
 """
 
 from __future__ import annotations
@@ -47,9 +47,13 @@ def renew(connection: Connection, lease: RunLease, *, lease_s: float) -> bool:
     return renewed.first() is not None
 
 
-def release(connection: Connection, lease: RunLease) -> None:
-    """End a lease now, so that the run can be taken up again at once."""
-    renew(connection, lease, lease_s=-1.0)
+def release(connection: Connection, lease: RunLease, *, as_if_untried: bool = False) -> None:
+    """End a lease now, so that the run can be taken up again at once; its attempt counts or does not."""
+    if renew(connection, lease, lease_s=-1.0) and as_if_untried:
+        connection.execute(
+            text(f"UPDATE {lease.table} SET num_attempts = num_attempts - 1 WHERE {lease.key} = :run"),
+            {"run": lease.number},
+        )
 
 
 def hold(connection: Connection, lease: RunLease) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from db import leases
-from scoring.errors import DatabaseUnavailableError
+from scoring.errors import DatabaseUnavailableError, StoreUnavailableError
 from workers.housekeeping import Rounds
 from workers.telemetry import get_logger
 from workers.writer import database_errors
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from db.leases import RunLease
 
 log = get_logger("holding")
+
+#: What breaks a run off without its fault: a server that is away, or word to stop.
+_BLAMELESS = (DatabaseUnavailableError, StoreUnavailableError, KeyboardInterrupt, SystemExit)
 
 
 @contextmanager
@@ -44,10 +47,13 @@ def held(database: Database, lease: RunLease, *, lease_s: float) -> Iterator[Cal
         rounds.stop()
 
 
-def let_go(database: Database, lease: RunLease) -> None:
-    """Give the lease up; if Postgres is away it ends by itself."""
+def let_go(database: Database, lease: RunLease, cause: BaseException) -> None:
+    """Give the lease up for this cause; if Postgres is away it ends by itself.
+
+    An outage or a stop does not count as an attempt, so that a night's outage fails no run.
+    """
     try:
         with database_errors(), database.begin() as connection:
-            leases.release(connection, lease)
+            leases.release(connection, lease, as_if_untried=isinstance(cause, _BLAMELESS))
     except DatabaseUnavailableError as error:
         log.warning("lease_left_to_end", run=lease.number, reason=str(error))

@@ -150,8 +150,8 @@ class Retrainer:
             return None
         except PermanentError as error:
             return self._give_up(item_id, claimed, str(error))
-        except BaseException:
-            let_go(self._database, claimed.lease)
+        except BaseException as error:
+            let_go(self._database, claimed.lease, error)
             raise
 
     def _attempt(self, item_id: str, claimed: RunClaim, progress: Callable[[Epoch], None]) -> Retrained:

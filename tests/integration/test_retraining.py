@@ -223,8 +223,9 @@ def test_an_absent_store_gives_the_run_back_and_a_rerun_completes_it(school: Sch
     store = school.town.folder / "artifacts"
     aside = store.rename(school.town.folder / "aside")
     store.write_text("not a folder")
-    with pytest.raises(StoreUnavailableError):
-        school.retrain("w1")
+    for _ in range(5):
+        with pytest.raises(StoreUnavailableError):
+            school.retrain("w1")
     run = run_of(school, "ice", "w1")
     assert run["state"] == "running"
     assert school.town.count("SELECT count(*) FROM ops.run WHERE state = 'done'") == 0
@@ -233,7 +234,7 @@ def test_an_absent_store_gives_the_run_back_and_a_rerun_completes_it(school: Sch
     (done,) = school.retrain("w2")
     assert done.training_run_id == run["training_run_id"]
     finished = run_of(school, "ice", "w1")
-    assert (finished["state"], finished["num_attempts"], finished["period"]) == ("done", 2, "w1")
+    assert (finished["state"], finished["num_attempts"], finished["period"]) == ("done", 1, "w1")
     assert school.faults() == []
 
 

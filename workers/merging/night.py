@@ -121,8 +121,8 @@ class MergeNight:
             return None
         except PermanentError as error:
             return self._give_up(claimed, str(error))
-        except BaseException:
-            let_go(self._database, claimed.lease)
+        except BaseException as error:
+            let_go(self._database, claimed.lease, error)
             raise
 
     def _attempt(
