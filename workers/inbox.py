@@ -55,6 +55,7 @@ def open_inbox(where: str, *, settle_s: float = 30.0) -> Inbox:
 
     Raises:
         InvalidInputError: the URL's kind is not known, or needs a package that is not installed.
+        StoreUnavailableError: a server that has to be spoken to for this cannot be.
     """
     return PrefixInbox(where) if "://" in where else FolderInbox(Path(where), settle_s=settle_s)
 
@@ -103,6 +104,8 @@ class PrefixInbox:
             self._store, self._prefix = fsspec.core.url_to_fs(self._url)
         except (ImportError, ValueError) as error:
             raise InvalidInputError(f"{self._url}: {error}") from error
+        except Exception as error:  # some stores connect at once, and every store has errors of its own
+            raise StoreUnavailableError(f"{self._url}: does not answer: {type(error).__name__}") from error
 
     def arrivals(self) -> list[Arrival]:
         """Objects right below the prefix.

@@ -39,13 +39,18 @@ class WatchPolicy:
 
 
 class Watch:
-    """Looks into one inbox, and remembers what it has handled."""
+    """Looks into one inbox, and remembers what it has handled.
+
+    Attributes:
+        not_taken: files of the last look that were refused or left, and why
+    """
 
     def __init__(self, database: Database, inbox: Inbox, policy: WatchPolicy) -> None:
         self._database = database
         self._inbox = inbox
         self._policy = policy
         self._handled: dict[str, tuple[object, ...]] = {}
+        self.not_taken: dict[str, str] = {}
 
     def look(self) -> list[IntakeReport]:
         """Submit what has come in since the last look, oldest first.
@@ -60,6 +65,7 @@ class Watch:
             StoreUnavailableError: the object store does not answer, or gave nothing of what is new; likewise.
         """
         reports, num_handled = [], 0
+        self.not_taken = {}
         fault: LocalFaultError | StoreUnavailableError | None = None
         for arrival in self._inbox.arrivals():
             if self._handled.get(arrival.name) == arrival.signature:
@@ -69,10 +75,12 @@ class Watch:
                     report = self._submit(path)
             except (LocalFaultError, StoreUnavailableError) as error:
                 log.warning("file_left", file=arrival.name, reason=str(error))
+                self.not_taken[arrival.name] = str(error)
                 fault = fault or error
                 continue
             except InvalidInputError as error:
                 log.warning("file_refused", file=arrival.name, reason=str(error))
+                self.not_taken[arrival.name] = str(error)
                 report = None
             # Only now: an error that may heal leaves the file for the next look.
             self._handled[arrival.name] = arrival.signature

@@ -50,7 +50,7 @@ def database_errors() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError) as error:
-        raise DatabaseUnavailableError(f"Postgres does not answer: {_first_line(error)}") from error
+        raise DatabaseUnavailableError(_why_not(error)) from error
     except DBAPIError as error:
         if error.connection_invalidated:
             raise DatabaseUnavailableError("the connection to Postgres broke") from error
@@ -64,6 +64,15 @@ def database_errors() -> Iterator[None]:
                 " tables' owner does, stands in docs/security.md"
             ) from error
         raise
+
+
+def _why_not(error: DBAPIError) -> str:
+    told = _first_line(error)
+    # Only a server that has answered speaks of what is fatal: a wrong name or password, or no place left.
+    _, fatal, refusal = told.partition("FATAL:")
+    if fatal:
+        return f"Postgres refuses the connection ({refusal.strip()}): look at SCOREFOLD_DATABASE__URL"
+    return f"Postgres does not answer: {told}"
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 
@@ -83,6 +84,44 @@ def test_a_dry_run_writes_the_rejects_where_nothing_else_lies(scorefold, desk):
         ["3", "unknown_item"]
     ]
     assert contents(desk)["answers.csv"] == ANSWERS
+
+
+def test_a_dry_run_names_no_batch(scorefold, desk):
+    told = scorefold("submit", "answers.csv", "--dry-run")
+    assert told.out.startswith("no batch, csv: 2 rows read, 1 would be new")
+    assert json.loads(scorefold("submit", "answers.csv", "--dry-run", "--json").out)["batch_id"] is None
+    assert json.loads(scorefold("submit", "answers.csv", "--json").out)["batch_id"] > 0
+
+
+def test_a_look_of_the_watch_says_by_its_exit_code_what_was_refused(scorefold, desk):
+    look = ("watch", "in", "--once", "--settle-s", "0")
+    (desk / "in").mkdir()
+    (desk / "in" / "whole.csv").write_text("response_id,item_id,text\nr9,ice,it melts\n")
+    assert scorefold(*look).code == 0
+    (desk / "in" / "partly.csv").write_text(ANSWERS)
+    partly = scorefold(*look)
+    assert (partly.code, partly.out.count("1 new answers, 1 rows refused")) == (3, 1)
+    (desk / "in" / "none.csv").write_text("no,header,of ours\n1,2,3\n")
+    refused = scorefold(*look)
+    assert refused.code == 1
+    assert "none.csv: not taken: " in refused.out + refused.err
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("submit", "answers.csv", "--source", ""),
+        ("submit", "answers.csv", "--source", "s" * 201),
+        ("watch", "in", "--source", "a\u200bb"),
+        ("quarantine", "list", "--door", "nope"),
+        ("quarantine", "purge", "1", "--reason", " "),
+        ("models", "rollback", "ice", "--reason", ""),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_before_anything_is_opened(scorefold, desk, typed):
+    done = scorefold(*typed)
+    assert done.code == 2
+    assert "Invalid value for" in done.err
 
 
 def test_rejects_that_cannot_be_written_to_the_end_leave_the_older_file(scorefold, desk, monkeypatch):

@@ -275,3 +275,8 @@ def test_a_store_that_cannot_be_opened_is_said_with_a_remedy(url: str, told: str
         pytest.skip("s3fs is installed")
     with pytest.raises(InvalidInputError, match=told):
         open_inbox(url)
+
+
+def test_a_store_that_has_to_be_spoken_to_at_once_is_waited_for() -> None:
+    with pytest.raises(StoreUnavailableError, match=r"^ftp://127\.0\.0\.1:1/in: does not answer: "):
+        open_inbox("ftp://127.0.0.1:1/in")

@@ -29,6 +29,15 @@ def test_an_absent_postgres_is_told_in_its_own_first_line(kind):
     assert told.value.__cause__ is given
 
 
+def test_a_server_that_lets_nobody_in_is_not_told_as_absent():
+    told = 'connection to server at "127.0.0.1", port 1 failed: FATAL:  database "nope" does not exist'
+    with pytest.raises(DatabaseUnavailableError) as refused:
+        fails(OperationalError("SELECT 1", {}, psycopg.OperationalError(told)))
+    assert str(refused.value) == (
+        'Postgres refuses the connection (database "nope" does not exist): look at SCOREFOLD_DATABASE__URL'
+    )
+
+
 def test_an_error_without_words_is_told_by_its_kind():
     with pytest.raises(DatabaseUnavailableError, match=r"^Postgres does not answer: AdminShutdown$"):
         fails(OperationalError("SELECT 1", {}, psycopg.errors.AdminShutdown("")))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workers.cli.main import app, keep_apart, parse_only
-from workers.cli.options import OneBatch, RowLimit  # noqa: TC001 (typer asks for it)
+from workers.cli.options import OneBatch, RowLimit, Source  # noqa: TC001 (typer asks for it)
 from workers.cli.printing import print_json, print_table, progress_bar, remark, say
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ humans = typer.Typer(help="Take in human scores.", no_args_is_help=True)
 app.add_typer(humans, name="humans")
 
 Only = Annotated[list[str] | None, typer.Option(help="only rows with name=value")]
-Source = Annotated[str, typer.Option(help="where the file comes from; part of every answer's key")]
 Sources = Annotated[Path | None, typer.Option(help="TOML file of what is known about each source")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="judge every row, accept none")]
@@ -85,6 +84,8 @@ def submit(
     if not dry_run:
         _dispatch(database, settings)
     value = {"dry_run": dry_run, **asdict(report), "passed_over": dict(passed_over)}
+    if dry_run:
+        value["batch_id"] = None  # the one that was drawn has been rolled back
     waits = wait and not dry_run
     if waits or not as_json:
         _show_report(file, report, passed_over, dry_run=dry_run, tell=remark if as_json else say)
@@ -232,8 +233,9 @@ def _show_report(
     file: Path, report: IntakeReport, passed_over: Counter[str], *, dry_run: bool, tell: Callable[[str], None]
 ) -> None:
     word = "would be" if dry_run else "are"
+    batch = "no batch" if dry_run else f"batch {report.batch_id}"
     tell(
-        f"batch {report.batch_id}, {report.file_format}: {report.num_rows} rows read,"
+        f"{batch}, {report.file_format}: {report.num_rows} rows read,"
         f" {report.num_new} {word} new, {report.num_accepted - report.num_new} known already,"
         f" {report.num_repeated} repeated, {report.num_conflicts} in conflict, {report.num_rejected} rejected"
     )

@@ -10,7 +10,7 @@ import typer
 
 from workers.cli.main import app
 from workers.cli.merge_tables import show_decided, show_detail, show_night, show_standing
-from workers.cli.options import MAX_NUMBER
+from workers.cli.options import MAX_NUMBER, some_words
 from workers.cli.printing import print_json, print_table, progress_bar, say
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ app.add_typer(merges, name="merges")
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="check and show, change nothing")]
-Reason = Annotated[str, typer.Option(help="why; kept with the proposal and in the audit")]
+Reason = Annotated[
+    str, typer.Option(help="why; kept with the proposal and in the audit", callback=some_words)
+]
 Actor = Annotated[str | None, typer.Option(help="on whose word; by default who runs this")]
 Number = Annotated[
     int, typer.Argument(min=1, max=MAX_NUMBER, help="the proposal's number, as `merges list` shows it")

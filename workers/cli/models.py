@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workers.cli.main import app
-from workers.cli.options import MAX_NUMBER
+from workers.cli.options import MAX_NUMBER, some_words
 from workers.cli.printing import print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ ScorerNumber = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="check and show, change nothing")]
-Reason = Annotated[str, typer.Option(help="why; kept in the audit")]
+Reason = Annotated[str, typer.Option(help="why; kept in the audit", callback=some_words)]
 Actor = Annotated[str | None, typer.Option(help="on whose word; by default who runs this")]
 Shadow = Annotated[bool, typer.Option("--shadow", help="the shadow, which graders do not see")]
 

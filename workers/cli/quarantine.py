@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import getpass
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from workers.cli.main import app
-from workers.cli.options import MAX_NUMBER, RowLimit
+from workers.cli.options import MAX_NUMBER, RowLimit, some_words
 from workers.cli.printing import print_json, print_table, remark, say
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ Ids = Annotated[
     list[int],
     typer.Argument(min=1, max=MAX_NUMBER, help="numbers of cases, as `quarantine list` shows them"),
 ]
-Door = Annotated[str | None, typer.Option(help="file, stream, task, broker or worker")]
+Door = Annotated[
+    Literal["file", "stream", "task", "broker", "worker"] | None, typer.Option(help="cases of this door only")
+]
 Reason = Annotated[str | None, typer.Option(help="cases with this reason only")]
 
 
@@ -109,7 +111,7 @@ def retry(cases: Ids, as_json: AsJson = False) -> None:
 @quarantine.command()
 def purge(
     cases: Ids,
-    reason: Annotated[str, typer.Option(help="why; stays with the closed case")],
+    reason: Annotated[str, typer.Option(help="why; stays with the closed case", callback=some_words)],
     as_json: AsJson = False,
 ) -> None:
     """Close cases for good and erase their bytes; a submission stays unscored."""

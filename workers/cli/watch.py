@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workers.cli.main import app
-from workers.cli.printing import say
+from workers.cli.options import Source  # noqa: TC001 (typer asks for it)
+from workers.cli.printing import remark, say
 
 if TYPE_CHECKING:
     from workers.watching import Watch
+
+#: Done, but some rows were refused.
+_PARTLY = 3
 
 
 @app.command()
@@ -22,9 +26,7 @@ def watch(
         str,
         typer.Argument(help="where the nightly exports come in: a folder, or a URL such as s3://bucket/in"),
     ],
-    source: Annotated[
-        str, typer.Option(help="where the files come from; part of every answer's key")
-    ] = "file",
+    source: Source = "file",
     sources: Annotated[Path | None, typer.Option(help="TOML file of what is known about each source")] = None,
     rejects: Annotated[
         Path | None, typer.Option(help="a folder for the refused rows of each file, as CSV")
@@ -38,7 +40,8 @@ def watch(
     """Submit each file that comes into FOLDER, a folder or a prefix of an object store, once.
 
     It goes on until told to stop. The files stay where they are; one whose content is in the ledger is passed
-    over, whatever its name. For s3:// install s3fs, for gs:// gcsfs, for abfs:// adlfs.
+    over, whatever its name. For s3:// install s3fs, for gs:// gcsfs, for abfs:// adlfs. With --once the exit
+    code is 1 when a file could not be taken, 3 when rows of one were refused.
     """
     from db.session import make_engine
     from workers.importers.sources import load_source
@@ -60,10 +63,23 @@ def watch(
     database = make_engine(database_url(settings), statement_timeout_s=None)
     looking = Watch(database, open_inbox(folder, settle_s=settle_s), policy)
     if once:
-        for report in looking.look():
-            say(f"batch {report.batch_id}, {report.file_format}: {report.num_new} new answers")
-        return
+        raise typer.Exit(_look_once(looking))
     _until_told_to_stop(looking, interval_s)
+
+
+def _look_once(looking: Watch) -> int:
+    reports = looking.look()
+    num_refused = 0
+    for report in reports:
+        refused = report.num_conflicts + report.num_rejected
+        also = f", {refused} rows refused" if refused else ""
+        say(f"batch {report.batch_id}, {report.file_format}: {report.num_new} new answers{also}")
+        num_refused += refused
+    for name, reason in looking.not_taken.items():
+        remark(f"{name}: not taken: {reason}", style="yellow")
+    if looking.not_taken:
+        return 1
+    return _PARTLY if num_refused else 0
 
 
 def _until_told_to_stop(looking: Watch, interval_s: float) -> None:
