@@ -7,7 +7,7 @@ that a file already names.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -65,7 +65,8 @@ def draw_folds(item_id: ItemId, answers: Sequence[LabelledAnswer]) -> list[Fold]
     such) form one component and never fall on two sides. A component's fold is a hash of the item and of the
     component's smallest text key: the same answers get the same folds in any order and on any machine, and
     with texts alone (no students) a new answer never moves an old one. With students known, an answer that
-    links two components can move one of them.
+    links two components can move one of them. Where so few components are there that no one falls to
+    validation or to the test, the train component that came nearest to it does, until one falls there itself.
 
     Returns:
         folds in the order of the answers [num_answers]
@@ -80,7 +81,9 @@ def draw_folds(item_id: ItemId, answers: Sequence[LabelledAnswer]) -> list[Fold]
     smallest: dict[int, bytes] = {}
     for root, key in zip(component, keys, strict=True):
         smallest[root] = min(key, smallest.get(root, key))
-    return [_fold_of(item_id, smallest[root]) for root in component]
+    positions = {root: _position(item_id, key) for root, key in smallest.items()}
+    folds = _none_empty({root: _fold_at(place) for root, place in positions.items()}, positions, component)
+    return [folds[root] for root in component]
 
 
 def _known(fold: str | None, response_id: str, item_id: ItemId) -> Fold:
@@ -109,9 +112,28 @@ def _components(num_nodes: int, groups: Iterable[Sequence[int]]) -> list[int]:
     return [root(node) for node in range(num_nodes)]
 
 
-def _fold_of(item_id: ItemId, key: bytes) -> Fold:
+def _none_empty(
+    folds: dict[int, Fold], positions: dict[int, float], component: Sequence[int]
+) -> dict[int, Fold]:
+    """The folds by component, with one taken from train for each other fold that has none."""
+    sizes = Counter(component)
+    for empty in ("validation", "test"):
+        taught = sorted((root for root, fold in folds.items() if fold == "train"), key=positions.__getitem__)
+        num_taught = sum(sizes[root] for root in taught)
+        # One answer that most students gave is what training lives on.
+        spare = [root for root in taught if 2 * sizes[root] <= num_taught]
+        if empty not in folds.values() and spare:
+            folds[spare[0]] = empty
+    return folds
+
+
+def _position(item_id: ItemId, key: bytes) -> float:
+    """Where in 0..1 a component stands, for ever."""
     digest = hashlib.sha256(item_id.encode() + b"\0" + key).digest()
-    position = int.from_bytes(digest[:4]) / _NUM_CELLS
+    return int.from_bytes(digest[:4]) / _NUM_CELLS
+
+
+def _fold_at(position: float) -> Fold:
     if position < _TEST_SHARE:
         return "test"
     return "validation" if position < _TEST_SHARE + _VALIDATION_SHARE else "train"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scoring.errors import InvalidInputError
 from scoring.text import duplicate_key
 from scoring.training.examples import data_digest
-from scoring.training.folds import draw_folds, part
+from scoring.training.folds import FOLDS, _fold_at, _position, draw_folds, part
 from scoring.types import ItemId, LabelledAnswer
 
 ITEM = ItemId("ice")
@@ -47,11 +47,39 @@ def test_folds_do_not_depend_on_the_order(answers, random):
     }
 
 
-@given(st.lists(st.text(max_size=4), max_size=20), st.text(max_size=4))
-def test_without_students_a_new_answer_moves_no_old_one(texts, newcomer):
-    before = draw_folds(ITEM, [answer(number, text) for number, text in enumerate(texts)])
-    after = draw_folds(ITEM, [answer(number, text) for number, text in enumerate([*texts, newcomer])])
-    assert after[:-1] == before
+@given(st.lists(st.text(max_size=5), max_size=20), st.text(max_size=5))
+def test_without_students_a_new_answer_moves_none_but_what_filled_an_empty_fold(texts, newcomer):
+    answers = [answer(number, text) for number, text in enumerate([*texts, newcomer])]
+    before, after = draw_folds(ITEM, answers[:-1]), draw_folds(ITEM, answers)
+    keys = [duplicate_key(one.text) for one in answers]
+    moved = {key: (old, new) for key, old, new in zip(keys, before, after, strict=False) if old != new}
+    drawn = {key: _fold_at(_position(ITEM, key)) for key in keys}
+    assert all(drawn[key] == "train" for key in moved)
+    if {drawn[key] for key in keys[:-1]} == set(FOLDS):
+        assert not moved
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=40))
+def test_no_fold_is_empty_where_there_are_answers_for_all_and_most_still_teach(texts):
+    names = draw_folds(ITEM, [answer(number, text) for number, text in enumerate(texts)])
+    sizes, drawn = Counter(map(duplicate_key, texts)), defaultdict(int)
+    for key, size in sizes.items():
+        drawn[_fold_at(_position(ITEM, key))] += size
+    for fold in ("validation", "test"):
+        if drawn[fold]:
+            assert names.count(fold) == drawn[fold]
+    if len(sizes) >= 4 and max(sizes.values()) * 3 <= len(texts) and drawn["train"] >= 0.7 * len(texts):
+        assert set(names) == set(FOLDS)
+
+
+def test_a_few_short_answers_that_many_gave_can_be_trained_and_measured():
+    for number in range(200):
+        item = ItemId(f"item-{number}")
+        answers = [answer(place, f"{place % 12}") for place in range(240)]
+        counts = Counter(draw_folds(item, answers))
+        assert set(counts) == set(FOLDS)
+        assert counts["train"] >= 100
+    assert Counter(draw_folds(ITEM, [answer(n, "4") for n in range(50)]))["train"] in (0, 50)
 
 
 def test_shares_are_about_80_10_10_and_differ_from_item_to_item():
