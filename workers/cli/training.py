@@ -104,25 +104,7 @@ def _show(trained: list[TrainedItem], *, as_json: bool) -> None:
 
         print_json([plain(one) for one in trained])
         return
-    rows: list[tuple[object, ...]] = []
-    for one in trained:
-        if one.report is None:
-            continue
-        report, role = one.report, _role(one)
-        rows.extend(
-            (
-                one.item_id,
-                m.trait,
-                report.num_train,
-                m.num_answers,
-                m.qwk,
-                m.accuracy,
-                m.macro_f1,
-                one.scorer_id,
-                role,
-            )
-            for m in report.metrics
-        )
+    rows = [row for one in trained for row in _rows(one)]
     print_table(("item", "trait", "train", "test", "QWK", "accuracy", "F1", "scorer", "as"), rows)
     qwks = [row[4] for row in rows if isinstance(row[4], float) and row[4] == row[4]]
     if qwks:
@@ -130,3 +112,21 @@ def _show(trained: list[TrainedItem], *, as_json: bool) -> None:
     for one in trained:
         if one.error is not None:
             remark(f"error: {one.item_id}: {one.error}", style="red")
+        elif one.report is not None and not one.report.num_test:
+            remark(
+                f"{one.item_id}: no answer is left to test it by; see `evaluate` once people have read some"
+            )
+
+
+def _rows(one: TrainedItem) -> list[tuple[object, ...]]:
+    """A row a trait; without test answers, a row that says so."""
+    report = one.report
+    if report is None:
+        return []
+    measured: list[tuple[object, ...]] = [
+        (m.trait, m.num_answers, m.qwk, m.accuracy, m.macro_f1) for m in report.metrics
+    ]
+    return [
+        (one.item_id, trait, report.num_train, *figures, one.scorer_id, _role(one))
+        for trait, *figures in measured or [("", 0, None, None, None)]
+    ]
