@@ -19,6 +19,9 @@ _AT_LEAST_ONE = ("lora.rank", "max_epochs", "batch_size", "max_tokens", "num_ada
 _SHARES = ("review_risk", "review_certainty")
 _PARTS = ("lora.dropout", "head_dropout", "warmup_share")
 
+#: Where a run that was limited for once keeps the recipe that the next one goes by.
+RECIPE = "recipe"
+
 log = get_logger("recipes")
 
 
@@ -81,6 +84,7 @@ def _check_range(name: str, value: float) -> None:
 
 def recorded(told: Mapping[str, Any] | None) -> TrainingConfig | None:
     """The recipe that a run wrote down, as far as this version knows its parts; None where it tells none."""
+    told = (told or {}).get(RECIPE, told)
     if not told or "lora" not in told:
         return None
     try:

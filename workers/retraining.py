@@ -25,7 +25,7 @@ from workers.evaluating import plain
 from workers.holding import held, let_go
 from workers.lessons import lessons_of, told_data
 from workers.nightly import RETRAIN
-from workers.recipes import recorded
+from workers.recipes import RECIPE, recorded
 from workers.roster import spec_of
 from workers.succession import Retrained, conclude
 from workers.telemetry import get_logger
@@ -161,8 +161,11 @@ class Retrainer:
             lessons = lessons_of(connection, item, self._history)
             twice = evaluations.double_reads(connection, item_id)
             about = told_data(lessons, self._history)
-            config = self._recipe(connection, item_id)
+            chosen = self._recipe(connection, item_id)
+            config = chosen.limited(self._max_epochs)
             told = plain(asdict(config))
+            if config != chosen:
+                told[RECIPE] = plain(asdict(chosen))
             retraining.record_data(connection, claimed, lessons.folds, config=told, data=about)
         challenger = challenge(
             item,
@@ -180,7 +183,7 @@ class Retrainer:
         """As the item's own scorer was trained: what somebody chose for an item stays chosen."""
         own = {one.item_id: one.own for one in merges.served_items(connection)}.get(item_id)
         found = None if own is None else recorded(trainings.recipe_of(connection, own))
-        return (found or self._config).limited(self._max_epochs)
+        return found or self._config
 
     def _give_up(self, item_id: str, claimed: RunClaim, error: str) -> Retrained:
         log.warning("retraining_failed", item=item_id, run=claimed.training_run_id, reason=error)

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 KEPT = Path(__file__).resolve().parents[2] / "build" / "engine"
 #: The paper's adapter (Latif and Zhai, 2025): rank 8 on query and value of every layer.
 CONFIG = TrainingConfig(
-    lora=LoraShape(target_modules=("query", "value")), num_adapted_layers=None, max_epochs=4, min_steps=200
+    lora=LoraShape(target_modules=("query", "value")),
+    num_adapted_layers=None,
+    max_epochs=4,
+    min_steps=200,
+    patience=2,
 )
 
 

@@ -13,12 +13,14 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from db import aliases, retraining, runs
+from scoring.config import TrainingConfig
 from scoring.errors import InvalidInputError, StoreUnavailableError
 from scoring.types import LabelledAnswer
 from tests.schoolhouse import QUICK, School, policy, settings_for
 from workers.dueness import standings
 from workers.lessons import History
 from workers.nightly import RETRAIN
+from workers.recipes import recorded
 from workers.retraining import Retrainer
 
 if TYPE_CHECKING:
@@ -470,7 +472,10 @@ def test_items_are_retrained_by_command_with_a_history_file(school: School, scor
     assert "line 41" in done.err
     told = json.loads(done.out)
     assert (told["retrained"][0]["trigger"], told["busy"]) == ("manual", [])
-    assert run_of(school, "ice", "w1")["data"]["num_history"] == 40
+    run = run_of(school, "ice", "w1")
+    assert run["data"]["num_history"] == 40
+    # What was asked for once is told, and is not what a later retraining goes by.
+    assert (run["config"]["max_epochs"], recorded(run["config"])) == (1, TrainingConfig())
     shown = scorefold("models", "show", told["retrained"][0]["scorer_id"])
     assert "manual" in shown.out
     assert "nothing was due" in scorefold("retrain", *arguments).out

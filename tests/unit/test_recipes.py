@@ -71,6 +71,12 @@ def test_a_recipe_that_was_written_down_is_read_again():
     assert recorded(told) == config
 
 
+def test_a_limit_for_once_is_not_part_of_the_recipe():
+    chosen = changed(TrainingConfig(), ["adapter_lr=1e-3"])
+    told = asdict(chosen.limited(1)) | {"recipe": asdict(chosen)}
+    assert recorded(told) == chosen != chosen.limited(1)
+
+
 @pytest.mark.parametrize("told", [None, {}, {"method": "joint"}, {"lora": {"rank": "many"}}])
 def test_what_tells_no_recipe_is_none(told):
     assert recorded(told) is None
