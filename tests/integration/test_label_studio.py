@@ -96,6 +96,24 @@ def test_annotators_are_raters_and_what_is_no_score_is_passed_over(database: Eng
     assert [(row.reason, row.line) for row in changed.examples] == [("conflict", 1)]
 
 
+def test_a_task_that_names_another_item_or_student_than_the_answer_has_is_refused(
+    database: Engine, tmp_path: Path
+) -> None:
+    with database.connect() as connection:
+        (item, student) = connection.execute(
+            text("""
+                SELECT s.item_id, p.source_student_id
+                FROM ingest.submission s LEFT JOIN pii.student p USING (student_key)
+                WHERE s.response_id = 'r001'
+            """)
+        ).one()
+    right = {"response_id": "r001", "item_id": item} | ({"student_id": student} if student else {})
+    named = [right, right | {"item_id": "nowhere"}, right | {"student_id": "nobody"}]
+    report = load(database, tmp_path, [task("r001", (3, [choice("1")]), data=data) for data in named])
+    assert (report.num_new, report.num_rejected) == (1, 2)
+    assert [row.line for row in report.examples] == [2, 3]
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -1,8 +1,8 @@
 """Label Studio's JSON export: one array of tasks, each with the annotations that people made.
 
-A task's data must name the answer (`response_id`, perhaps `attempt`). A control is named after its trait, or
-`score` where the item has one. Every annotator counts as a rater of their own; cancelled annotations and
-predictions do not count.
+A task's data must name the answer (`response_id`, perhaps `attempt`, `item_id`, `student_id`). A control is
+named after its trait, or `score` where the item has one. Every annotator counts as a rater of their own;
+cancelled annotations and predictions do not count.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from db.humans import HumanRow
 from db.intake import RejectedRow
 from scoring.errors import InvalidInputError
-from workers.importers.fields import FieldFault, identifier, whole_number
+from workers.importers.fields import FieldFault, identifier, optional_identifier, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,12 +76,14 @@ def _scores(place: int, task: dict[str, Any]) -> Iterator[HumanRow]:
     data = data if isinstance(data, dict) else {}
     response_id = identifier(data, "response_id")
     attempt = whole_number(data, "attempt", least=1, default=1)
+    # Where a task names more, the ledger sees to it that all of it means the same answer.
+    named = {name: optional_identifier(data, name) for name in ("student_id", "item_id")}
     for annotation in task["annotations"]:
         if not isinstance(annotation, dict) or annotation.get("was_cancelled"):
             continue
         rater = _rater(annotation.get("completed_by"))
         for trait, level in _levels(annotation.get("result")):
-            yield HumanRow(place, response_id, attempt, trait, level, rater)
+            yield HumanRow(place, response_id, attempt, trait, level, rater, **named)
 
 
 def _rater(completed_by: object) -> str:
